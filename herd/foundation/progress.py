@@ -5,7 +5,7 @@ A stage receives a ``Progress`` and never prints.  ``silent()`` is the one for t
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TextIO, TypeVar
 
@@ -45,7 +45,11 @@ class Task:
     def line(self) -> str:
         """The task in one line of plain text: description, units done, rate, remark."""
         total = f" of {self.total:,.0f}" if self.total is not None else ""
-        parts = [f"{self.description}: {self.done:,.0f}{total} {self.unit}", f"{self.rate:,.1f} {self.unit}/s", self.remark]
+        parts = [
+            f"{self.description}: {self.done:,.0f}{total} {self.unit}",
+            f"{self.rate:,.1f} {self.unit}/s",
+            self.remark,
+        ]
         return ", ".join(part for part in parts if part)
 
 
@@ -75,16 +79,24 @@ class Progress:
             yield task
             self._line(task)
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[remark]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[remark]}"),
+        )
         with Bars(*columns, console=self._console, transient=True) as self._bars:
             self._bars.add_task(description, total=total, remark="")
             yield task
         self._bars = None
         self._line(task)
 
-    def track(self, items: Iterable[Item], description: str, total: float | None = None, unit: str = "items") -> Iterator[Item]:
+    def track(
+        self, items: Iterable[Item], description: str, total: float | None = None, unit: str = "items"
+    ) -> Iterator[Item]:
         """Yields ``items`` and counts them."""
-        if total is None and hasattr(items, "__len__"):
+        if total is None and isinstance(items, Sized):
             total = len(items)
         with self.task(description, total, unit) as task:
             for item in items:

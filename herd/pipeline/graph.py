@@ -1,0 +1,159 @@
+"""Runs stages in order, each at most once for the same work, and leaves every artifact whole or absent.
+
+A stage works in ``RUN/.partial/NAME`` and moves to ``RUN/NAME`` when it is done.  Killed at any moment, the next
+run finds the partial directory; when its fingerprint still matches, the stage goes on from what it finds there.
+"""
+
+import resource
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from herd.foundation.errors import HerdError
+from herd.foundation.files import finish_directory, write_text
+from herd.foundation.progress import Progress
+from herd.pipeline.manifest import FINGERPRINT_FILE, Manifest, content_digest, describe_files, environment, fingerprint
+
+PARTIAL = ".partial"
+
+StageFunction = Callable[[Mapping[str, Path], Path, Progress], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of the graph.
+
+    ``run(inputs, out, progress)`` fills the directory ``out``; ``inputs`` maps a role to another stage's name;
+    ``config`` and ``outside`` are everything else that decides the result.
+    """
+
+    name: str
+    run: StageFunction
+    config: dict[str, Any]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    outside: Callable[[], dict[str, str]] = dict
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened to a stage: whether it ran, and why."""
+
+    stage: str
+    ran: bool
+    reason: str
+    seconds: float
+
+
+def check_order(stages: Sequence[Stage]) -> None:
+    """Refuses a graph in which a name comes twice or a stage needs one that does not come before it."""
+    seen: set[str] = set()
+    for stage in stages:
+        if stage.name in seen:
+            raise HerdError(f"stage {stage.name}: the name is used twice")
+        for role, needed in stage.inputs.items():
+            if needed not in seen:
+                raise HerdError(f"stage {stage.name}: its input {role} is {needed}, which no earlier stage makes")
+        seen.add(stage.name)
+
+
+def run_graph(stages: Sequence[Stage], directory: Path, progress: Progress) -> list[Outcome]:
+    """Brings every artifact of ``directory`` up to date with ``stages``; returns what ran and why."""
+    check_order(stages)
+    directory.mkdir(parents=True, exist_ok=True)
+    _sweep(directory)
+    digests: dict[str, str] = {}
+    outcomes = []
+    for number, stage in enumerate(stages, start=1):
+        outcome, digests[stage.name] = _bring_up_to_date(stage, directory, digests, progress, f"{number}/{len(stages)}")
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _bring_up_to_date(
+    stage: Stage, directory: Path, digests: Mapping[str, str], progress: Progress, place: str
+) -> tuple[Outcome, str]:
+    final = directory / stage.name
+    inputs = {role: digests[name] for role, name in stage.inputs.items()}
+    outside = stage.outside()
+    wanted = fingerprint(stage.config, inputs, outside)
+    existing = Manifest.read(final)
+    reason = _reason_to_run(stage, existing, wanted, inputs, outside, final)
+    if existing is not None and reason is None:
+        return Outcome(stage.name, False, "up to date", existing.seconds), existing.digest
+    progress.say(f"[{place}] {stage.name}: {reason}")
+    started = time.monotonic()
+    partial = _partial_directory(directory, stage.name, wanted)
+    stage.run({role: directory / name for role, name in stage.inputs.items()}, partial, progress)
+    files = describe_files(partial)
+    manifest = Manifest(
+        stage=stage.name,
+        fingerprint=wanted,
+        digest=content_digest(files),
+        config=stage.config,
+        inputs={role: {"stage": stage.inputs[role], "digest": digest} for role, digest in inputs.items()},
+        outside=outside,
+        files=files,
+        seconds=time.monotonic() - started,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        environment=environment(),
+    )
+    manifest.write(partial)
+    finish_directory(partial, final)
+    return Outcome(stage.name, True, reason or "", manifest.seconds), manifest.digest
+
+
+def _sweep(directory: Path) -> None:
+    """Removes what a killed run left between two renames; the lock makes sure that nobody is using it."""
+    for path in directory.glob(".*.old"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _partial_directory(directory: Path, name: str, wanted: str) -> Path:
+    """The working directory of a stage: what an interrupted run of the same work left there, or a fresh one."""
+    partial = directory / PARTIAL / name
+    mark = partial / FINGERPRINT_FILE
+    if not (mark.exists() and mark.read_text(encoding="utf-8") == wanted):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_text(mark, wanted)
+    return partial
+
+
+def _reason_to_run(
+    stage: Stage, existing: Manifest | None, wanted: str, inputs: dict[str, str], outside: dict[str, str], final: Path
+) -> str | None:
+    """Why the stage must run, in words, or None when its artifact is up to date."""
+    if existing is None:
+        return "to do"
+    if existing.fingerprint != wanted:
+        return "again, since " + (" and ".join(_drift(existing, stage, inputs, outside)) or "Herd's version changed")
+    changed = existing.changed_file(final)
+    return f"again, since {changed} in it was changed or removed" if changed else None
+
+
+def _drift(existing: Manifest, stage: Stage, inputs: dict[str, str], outside: dict[str, str]) -> list[str]:
+    reasons = [
+        f"its input {role} changed"
+        for role, digest in inputs.items()
+        if existing.inputs.get(role, {}).get("digest") != digest
+    ]
+    reasons += [f"{name} changed" for name, value in outside.items() if existing.outside.get(name) != value]
+    reasons += [f"{key} changed" for key in _changed_keys(existing.config, stage.config)]
+    return reasons
+
+
+def _changed_keys(before: Any, after: Any, path: str = "") -> list[str]:
+    """The dotted keys whose values differ between two configurations."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = [*after, *(key for key in before if key not in after)]
+        return [
+            found
+            for key in keys
+            for found in _changed_keys(before.get(key), after.get(key), f"{path}.{key}".lstrip("."))
+        ]
+    return [] if before == after else [path]

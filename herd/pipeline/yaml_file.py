@@ -1,0 +1,150 @@
+"""Reads a YAML file into a strict configuration, and says where in the file a mistake is.
+
+A mistake is reported with the file, the line, the dotted key and the nearest valid name.  ``--set a.b=value``
+overrides are applied before the check, so that they are held to the same rules.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from herd.foundation.config import Config
+from herd.foundation.errors import HerdError
+
+Loaded = TypeVar("Loaded", bound=Config)
+Key = tuple[str | int, ...]
+
+
+def load_yaml(kind: type[Loaded], path: Path, overrides: Sequence[str] = ()) -> Loaded:
+    """The configuration ``kind`` that ``path`` describes, with ``overrides`` of the form ``a.b=value`` laid over it."""
+    values, lines = _parse(path)
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise HerdError(_sentence(kind, path, lines, error)) from None
+
+
+def _parse(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise HerdError(f"{path}: there is no such recipe") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise HerdError(f"{path}: not readable ({error})") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise HerdError(f"{path}{place}: not YAML ({getattr(error, 'problem', error)})") from None
+    if not isinstance(values, dict):
+        raise HerdError(f"{path}: a recipe is a mapping of keys to values")
+    lines: dict[Key, int] = {}
+    _collect_lines(node, (), lines, path)
+    return values, lines
+
+
+def _collect_lines(node: yaml.Node | None, key: Key, lines: dict[Key, int], path: Path) -> None:
+    if node is None:
+        return
+    lines.setdefault(key, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            below = (*key, str(name.value))
+            if below in lines:
+                raise HerdError(f"{path}, line {name.start_mark.line + 1}: {_dotted(below)}: the key is given twice")
+            lines[below] = name.start_mark.line + 1
+            _collect_lines(value, below, lines, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _collect_lines(value, (*key, index), lines, path)
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise HerdError(f"--set {override}: write it as key=value, for example --set pretrain.seed=3")
+    *parents, last = dotted.split(".")
+    place: Any = values
+    for name in parents:
+        place = _below(place, name, override, create=True)
+    value = yaml.safe_load(text)
+    if isinstance(place, list):
+        _below(place, last, override, create=False)
+        place[int(last)] = value
+    else:
+        place[last] = value
+
+
+def _below(place: Any, name: str, override: str, create: bool) -> Any:
+    if isinstance(place, list) and name.isdigit() and int(name) < len(place):
+        return place[int(name)]
+    if isinstance(place, dict):
+        found = place.setdefault(name, {}) if create else place[name]
+        if isinstance(found, dict | list):
+            return found
+    raise HerdError(f"--set {override}: {name} is not a place below which a value can be set")
+
+
+def _sentence(kind: type[BaseModel], path: Path, lines: dict[Key, int], error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    key = tuple(part for part in problem["loc"])
+    known = key
+    while known and known not in lines:
+        known = known[:-1]
+    place = f"{path}, line {lines[known]}" if known else str(path)
+    if problem["type"] == "extra_forbidden":
+        message = "there is no such key" + _suggestion(kind, key)
+    elif problem["type"] == "missing":
+        message = "the key is missing"
+    else:
+        message = problem["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
+    return f"{place}: {_dotted(key)}: {message}" if key else f"{place}: {message}"
+
+
+def _suggestion(kind: type[BaseModel], key: Key) -> str:
+    names = _names_at(kind, key[:-1])
+    near = difflib.get_close_matches(str(key[-1]), names, n=1, cutoff=0.4)
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f"; possible are {', '.join(sorted(names))}" if names else ""
+
+
+def _names_at(kind: Any, key: Key) -> list[str]:
+    """The field names that are valid at ``key``, following the types of nested models, lists and mappings."""
+    places = [kind]
+    for part in key:
+        places = [below for place in places for below in _types_below(place, part)]
+    return sorted({name for place in places for model in _models(place) for name in model.model_fields})
+
+
+def _types_below(place: Any, part: str | int) -> list[Any]:
+    found: list[Any] = []
+    for model in _models(place):
+        field = model.model_fields.get(str(part))
+        if field is not None:
+            found.append(field.annotation)
+        elif any(part in get_args(option.annotation) for option in model.model_fields.values()):
+            found.append(model)  # the tag of a discriminated union
+    if not found:
+        found = [argument for argument in get_args(place) if argument not in (str, int, type(None))]
+    return found
+
+
+def _models(place: Any) -> list[type[BaseModel]]:
+    """The pydantic models that an annotation names, however deep."""
+    if isinstance(place, type) and issubclass(place, BaseModel):
+        return [place]
+    return [model for argument in get_args(place) for model in _models(argument)]
+
+
+def _dotted(key: Key) -> str:
+    return ".".join(str(part) for part in key)

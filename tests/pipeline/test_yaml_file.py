@@ -1,0 +1,71 @@
+"""Mistakes in a recipe: the file, the line, the key, and what was probably meant."""
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import Field
+
+from herd.foundation.config import Config
+from herd.foundation.errors import HerdError
+from herd.pipeline.yaml_file import load_yaml
+
+
+class Html(Config):
+    kind: Literal["html"]
+    path: str
+
+
+class Warc(Config):
+    kind: Literal["warc"]
+    path: str
+    resume: bool = True
+
+
+class Shape(Config):
+    layers: int = Field(gt=0)
+    heads: int = 4
+
+
+class Book(Config):
+    seed: int = 0
+    sources: list[Html | Warc] = []
+    models: dict[str, Shape] = {}
+
+
+def load(tmp_path: Path, text: str, *overrides: str) -> Book:
+    path = tmp_path / "book.yaml"
+    path.write_text(text)
+    return load_yaml(Book, path, overrides)
+
+
+def test_a_good_file_with_overrides(tmp_path: Path) -> None:
+    book = load(tmp_path, "seed: 3\nmodels:\n  3m: {layers: 2}\n", "models.3m.heads=8", "seed=5")
+    assert book == Book(seed=5, models={"3m": Shape(layers=2, heads=8)})
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("seed: 1\nmodles: {}\n", r"book\.yaml, line 2: modles: there is no such key; did you mean models\?"),
+        ("models:\n  3m:\n    layers: 2\n    head: 3\n", r"line 4: models\.3m\.head: .*did you mean heads"),
+        ("seed: many\n", r"line 1: seed: input should be a valid integer"),
+        ("models:\n  3m:\n    layers: 0\n", r"line 3: models\.3m\.layers: input should be greater than 0"),
+        ("models:\n  3m: {heads: 2}\n", r"line 2: models\.3m\.layers: the key is missing"),
+        ("seed: 1\nseed: 2\n", r"line 2: seed: the key is given twice"),
+        ("seed: [1\n", r"line 2: not YAML"),
+        ("- 1\n", r"a recipe is a mapping"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(HerdError, match=sentence):
+        load(tmp_path, text)
+
+
+def test_overrides_are_held_to_the_same_rules(tmp_path: Path) -> None:
+    with pytest.raises(HerdError, match=r"book\.yaml: sed: there is no such key; did you mean seed"):
+        load(tmp_path, "seed: 1\n", "sed=2")
+    with pytest.raises(HerdError, match="write it as key=value"):
+        load(tmp_path, "seed: 1\n", "seed")
+    with pytest.raises(HerdError, match="not a place below which"):
+        load(tmp_path, "seed: 1\n", "seed.deep=2")
