@@ -1,0 +1,194 @@
+"""Fits what IsoFLOP runs measured, and forecasts runs that were not made.
+
+Three fits, from the most local to the most global:
+
+- a parabola of the loss over log tokens for each budget, whose vertex is that budget's compute-optimal run;
+- the power law N*(C) = A C^alpha through the vertices, N* being optimal *tokens* as in the paper (section 3.2.1);
+- L(N, D) = E + A / N^alpha + B / D^beta over all points (Hoffmann et al. 2022, approach 3), which alone can forecast
+  a run whose size is not the optimal one.
+
+Intervals are 95% percentile bootstraps over the points.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import huber, logsumexp
+
+from herd.foundation.errors import HerdError
+from herd.foundation.seeds import numpy_from
+
+_HUBER_DELTA = 1e-3
+# Starts of the parametric fit, (log A, log B, log E, alpha, beta): a coarse grid, since the objective is not convex.
+_STARTS = [(a, a, e, p, p) for a in (2.0, 8.0) for e in (-1.0, 0.5) for p in (0.2, 0.5)]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A finished run: FLOPs, parameters, training tokens and held-out loss in nats per token."""
+
+    budget: float
+    params: float
+    tokens: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Parabola:
+    """loss = a x^2 + b x + c with x = ln(tokens), for one budget; ``inside``: the vertex lies among the points."""
+
+    budget: float
+    a: float
+    b: float
+    c: float
+    tokens: float
+    loss: float
+    inside: bool
+
+    def __call__(self, tokens: np.ndarray) -> np.ndarray:
+        """The parabola's loss at ``tokens``."""
+        x = np.log(tokens)
+        return self.a * x**2 + self.b * x + self.c
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """y = factor * C^exponent, with 95% intervals of both."""
+
+    factor: float
+    exponent: float
+    factor_interval: tuple[float, float]
+    exponent_interval: tuple[float, float]
+
+    def __call__(self, budget: float) -> float:
+        """The law's value at ``budget`` FLOPs."""
+        return self.factor * budget**self.exponent
+
+
+@dataclass(frozen=True)
+class ParametricLaw:
+    """L(N, D) = E + A / N^alpha + B / D^beta."""
+
+    E: float
+    A: float
+    B: float
+    alpha: float
+    beta: float
+
+    def __call__(self, params: float, tokens: float) -> float:
+        """The forecast loss in nats per token."""
+        return float(self.E + self.A / params**self.alpha + self.B / tokens**self.beta)
+
+
+def fit_parabolas(points: Sequence[Point]) -> list[Parabola]:
+    """One parabola per budget; a budget with fewer than three sizes or an open-downward fit is an error."""
+    fits = []
+    for budget in sorted({point.budget for point in points}):
+        of_budget = [point for point in points if point.budget == budget]
+        if len({point.tokens for point in of_budget}) < 3:
+            raise HerdError(f"budget {budget:.3g}: a parabola needs at least three sizes, there are {len(of_budget)}")
+        x = np.log([point.tokens for point in of_budget])
+        a, b, c = np.polyfit(x, [point.loss for point in of_budget], 2)
+        if a <= 0:
+            raise HerdError(
+                f"budget {budget:.3g}: the losses show no minimum over the sizes; add sizes around the best one"
+            )
+        vertex = -b / (2 * a)
+        fits.append(
+            Parabola(
+                budget, a, b, c, float(np.exp(vertex)), float(c - b**2 / (4 * a)), bool(x.min() <= vertex <= x.max())
+            )
+        )
+    return fits
+
+
+def fit_optimum(points: Sequence[Point], seed: int = 0, resamples: int = 200) -> PowerLaw:
+    """N*(C), optimal training tokens over compute, with intervals from residual resampling of each parabola."""
+    parabolas = fit_parabolas(points)
+    if len(parabolas) < 2:
+        raise HerdError("a power law needs at least two budgets")
+    exponent, log_factor = _line(parabolas)
+    generator = numpy_from(seed, "bootstrap", "optimum")
+    draws = [draw for _ in range(resamples) if (draw := _resampled_line(points, parabolas, generator)) is not None]
+    low, high = np.percentile(draws, [2.5, 97.5], axis=0) if draws else np.full((2, 2), np.nan)
+    return PowerLaw(
+        float(np.exp(log_factor)),
+        float(exponent),
+        (float(np.exp(low[1])), float(np.exp(high[1]))),
+        (float(low[0]), float(high[0])),
+    )
+
+
+def _line(parabolas: Sequence[Parabola]) -> tuple[float, float]:
+    slope, intercept = np.polyfit(np.log([p.budget for p in parabolas]), np.log([p.tokens for p in parabolas]), 1)
+    return float(slope), float(intercept)
+
+
+def _resampled_line(
+    points: Sequence[Point], parabolas: Sequence[Parabola], generator: np.random.Generator
+) -> tuple[float, float] | None:
+    """The power law of losses whose residuals were drawn anew; None where a draw has no minimum."""
+    by_budget = {parabola.budget: parabola for parabola in parabolas}
+    fitted = np.array([float(by_budget[point.budget](np.array(point.tokens))) for point in points])
+    residuals = np.array([point.loss for point in points]) - fitted
+    drawn = fitted + generator.choice(residuals, size=len(points))
+    try:
+        return _line(
+            fit_parabolas([Point(p.budget, p.params, p.tokens, float(y)) for p, y in zip(points, drawn, strict=True)])
+        )
+    except HerdError:
+        return None
+
+
+def fit_parametric(points: Sequence[Point], near: ParametricLaw | None = None) -> ParametricLaw:
+    """Approach 3 of Hoffmann et al.: Huber loss (delta 1e-3) of the log residuals, L-BFGS from a grid of starts.
+
+    ``near`` is a fit of almost the same points; the search then starts there alone.
+    """
+    if len(points) < 6:
+        raise HerdError(f"the parametric law has five unknowns and needs at least six runs, there are {len(points)}")
+    log_n = np.log([point.params for point in points])
+    log_d = np.log([point.tokens for point in points])
+    log_loss = np.log([point.loss for point in points])
+
+    def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        a, b, e, alpha, beta = theta
+        terms = np.stack([a - alpha * log_n, b - beta * log_d, np.full_like(log_n, e)])
+        predicted = logsumexp(terms, axis=0)
+        residual = predicted - log_loss
+        slope = np.clip(residual, -_HUBER_DELTA, _HUBER_DELTA)
+        share = np.exp(terms - predicted)
+        gradient = [
+            slope @ share[0],
+            slope @ share[1],
+            slope @ share[2],
+            -slope @ (share[0] * log_n),
+            -slope @ (share[1] * log_d),
+        ]
+        return float(huber(_HUBER_DELTA, residual).sum()), np.array(gradient)
+
+    # Exponents between 0 and 2 and a floor E above 1e-3: outside, the three terms cannot be told apart.
+    bounds = [(-20, 40), (-20, 40), (-7, float(log_loss.min())), (0, 2), (0, 2)]
+    starts = _STARTS if near is None else [(np.log(near.A), np.log(near.B), np.log(near.E), near.alpha, near.beta)]
+    fits = [
+        minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000})
+        for start in starts
+    ]
+    a, b, e, alpha, beta = min(fits, key=lambda fit: fit.fun).x
+    return ParametricLaw(float(np.exp(e)), float(np.exp(a)), float(np.exp(b)), float(alpha), float(beta))
+
+
+def forecast(
+    points: Sequence[Point], params: float, tokens: float, seed: int = 0, resamples: int = 60
+) -> tuple[float, float, float]:
+    """The loss to expect of ``params`` parameters on ``tokens`` tokens, with its 95% bootstrap interval (low, high)."""
+    law = fit_parametric(points)
+    generator = numpy_from(seed, "bootstrap", "forecast")
+    draws = []
+    for _ in range(resamples):
+        chosen = [points[index] for index in generator.integers(len(points), size=len(points))]
+        draws.append(fit_parametric(chosen, near=law)(params, tokens))
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return law(params, tokens), float(low), float(high)

@@ -1,0 +1,16 @@
+"""The plan spends each budget, to within a step, on every size that it can teach something."""
+
+import pytest
+
+from herd.scaling.isoflop import IsoflopConfig, plan
+
+
+def test_every_run_spends_its_budget() -> None:
+    runs = plan(IsoflopConfig(budgets=(1e12, 3e11), batch_tokens=2048), {"big": 900_000, "small": 100_000})
+    assert [(run.budget, run.size) for run in runs] == [(3e11, "small"), (3e11, "big"), (1e12, "small"), (1e12, "big")]
+    for run in runs:
+        assert 6 * run.params * run.tokens == pytest.approx(run.budget, rel=0.5 * 6 * run.params * 2048 / run.budget)
+
+
+def test_hopeless_runs_are_left_out() -> None:
+    assert plan(IsoflopConfig(budgets=(1e10,)), {"big": 10_000_000}) == []
