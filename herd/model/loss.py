@@ -1,0 +1,124 @@
+"""Cross-entropy and log-probabilities over a large vocabulary in bounded memory.
+
+The logits of N tokens over V entries are the largest tensor of training.  Here they exist for one chunk of tokens at a
+time: the gradient is taken while the chunk's logits are at hand (cross-entropy) or after making them again
+(log-probabilities).  Values and gradients are those of the plain formula, up to the order of summation.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+IGNORE = -100
+_CHUNK = 512
+
+
+def _chunk_log_softmax(hidden_ME: Tensor, head_VE: Tensor) -> Tensor:
+    return torch.log_softmax((hidden_ME @ head_VE.T).float(), dim=-1)
+
+
+class _SummedCrossEntropy(torch.autograd.Function):
+    """Sum of -log p(target); the gradients are made in the forward pass and only scaled in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_ME: Tensor, head_VE: Tensor, targets_M: Tensor, chunk: int) -> Tensor:
+        total = torch.zeros((), dtype=torch.float32, device=hidden_ME.device)
+        needs_hidden, needs_head = ctx.needs_input_grad[:2]
+        grad_hidden = torch.empty_like(hidden_ME) if needs_hidden else None
+        grad_head = torch.zeros_like(head_VE, dtype=torch.float32) if needs_head else None
+        for start in range(0, len(targets_M), chunk):
+            part = slice(start, start + chunk)
+            log_probs_MV = _chunk_log_softmax(hidden_ME[part], head_VE)
+            targets_M1 = targets_M[part, None]
+            total -= log_probs_MV.gather(1, targets_M1).sum()
+            if grad_hidden is None and grad_head is None:
+                continue
+            grad_MV = log_probs_MV.exp_()  # d(-log p)/d logits = softmax - one at the target
+            grad_MV.scatter_add_(1, targets_M1, torch.full_like(targets_M1, -1.0, dtype=torch.float32))
+            grad_MV = grad_MV.to(hidden_ME.dtype)
+            if grad_hidden is not None:
+                torch.mm(grad_MV, head_VE, out=grad_hidden[part])
+            if grad_head is not None:
+                _add_product(grad_head, grad_MV, hidden_ME[part])
+        ctx.save_for_backward(grad_hidden, grad_head)
+        ctx.head_type = head_VE.dtype
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        grad_hidden, grad_head = ctx.saved_tensors
+        if grad_hidden is not None:
+            grad_hidden = grad_hidden * grad.to(grad_hidden.dtype)
+        if grad_head is not None:
+            grad_head = (grad_head * grad).to(ctx.head_type)
+        return grad_hidden, grad_head, None, None
+
+
+def _add_product(total_VE: Tensor, grad_MV: Tensor, hidden_ME: Tensor) -> None:
+    if grad_MV.dtype == total_VE.dtype:
+        total_VE.addmm_(grad_MV.T, hidden_ME)
+    else:
+        total_VE += grad_MV.T @ hidden_ME
+
+
+class _LogProbs(torch.autograd.Function):
+    """log p(target) of every token; the backward pass makes each chunk's logits a second time."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_ME: Tensor, head_VE: Tensor, targets_M: Tensor, chunk: int) -> Tensor:
+        out_M = torch.empty(len(targets_M), dtype=torch.float32, device=hidden_ME.device)
+        for start in range(0, len(targets_M), chunk):
+            part = slice(start, start + chunk)
+            log_probs_MV = _chunk_log_softmax(hidden_ME[part], head_VE)
+            out_M[part] = log_probs_MV.gather(1, targets_M[part, None]).squeeze(1)
+        ctx.save_for_backward(hidden_ME, head_VE, targets_M)
+        ctx.chunk = chunk
+        return out_M
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_M: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        hidden_ME, head_VE, targets_M = ctx.saved_tensors
+        grad_hidden = torch.empty_like(hidden_ME)
+        grad_head = torch.zeros_like(head_VE, dtype=torch.float32)
+        for start in range(0, len(targets_M), ctx.chunk):
+            part = slice(start, start + ctx.chunk)
+            grad_M1 = grad_M[part, None].float()
+            grad_MV = _chunk_log_softmax(hidden_ME[part], head_VE).exp_().mul_(-grad_M1)
+            grad_MV.scatter_add_(1, targets_M[part, None], grad_M1)
+            grad_MV = grad_MV.to(hidden_ME.dtype)
+            torch.mm(grad_MV, head_VE, out=grad_hidden[part])
+            _add_product(grad_head, grad_MV, hidden_ME[part])
+        return grad_hidden, grad_head.to(head_VE.dtype), None, None
+
+
+def _with_targets(hidden_NE: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The tokens that carry a target, and their places (None where all do): the others need no logits at all."""
+    wanted_N = targets_N != IGNORE
+    if bool(wanted_N.all()):
+        return hidden_NE, targets_N, None
+    places_M = wanted_N.nonzero().squeeze(1)
+    return hidden_NE.index_select(0, places_M), targets_N.index_select(0, places_M), places_M
+
+
+def chunked_cross_entropy(
+    hidden_NE: Tensor, head_VE: Tensor, targets_N: Tensor, chunk: int = _CHUNK
+) -> tuple[Tensor, int]:
+    """Summed cross-entropy in nats (fp32 scalar) and the number of targets; ``IGNORE`` (-100) marks tokens without one.
+
+    No target at all gives a zero that still has a gradient graph.  At most ``chunk`` x V logits exist at a time.
+    """
+    hidden_ME, targets_M, _ = _with_targets(hidden_NE, targets_N)
+    return _SummedCrossEntropy.apply(hidden_ME, head_VE, targets_M, chunk), len(targets_M)
+
+
+def token_log_probs(hidden_NE: Tensor, head_VE: Tensor, targets_N: Tensor, chunk: int = _CHUNK) -> Tensor:
+    """log p(target) in nats for every token, (N,) in fp32, zero where ``targets_N`` is ``IGNORE``; differentiable."""
+    hidden_ME, targets_M, places_M = _with_targets(hidden_NE, targets_N)
+    log_probs_M = _LogProbs.apply(hidden_ME, head_VE, targets_M, chunk)
+    if places_M is None:
+        return log_probs_M
+    return log_probs_M.new_zeros(len(targets_N)).index_copy(0, places_M, log_probs_M)
