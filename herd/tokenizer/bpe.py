@@ -1,0 +1,149 @@
+"""Learns a byte-level BPE vocabulary with the paper's split pattern (fact sheet section 3.4).
+
+    tokenizer = train_bpe(texts, vocab_size=4096)             # the 256 control tokens are part of the 4,096
+    train_tokenizer(TokenizerConfig(vocab_size=4096), corpus, out, Progress())      # the stage
+
+The counting and merging are the native code of the ``tokenizers`` library, which takes texts one at a time and keeps
+only the distinct pieces and their counts, so that memory grows with the vocabulary of the text and not with its
+length. The result depends on the texts alone, not on threads or the process.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import tokenizers
+from pydantic import Field
+from tokenizers import Regex, models, pre_tokenizers, trainers
+
+from herd.foundation import seeds
+from herd.foundation.config import Config
+from herd.foundation.errors import HerdError
+from herd.foundation.files import write_json
+from herd.foundation.progress import Progress
+from herd.tokenizer import special
+from herd.tokenizer.documents import read_documents
+from herd.tokenizer.files import token_bytes
+from herd.tokenizer.tokenizer import Tokenizer
+
+_SMALLEST = 256 + len(special.SPECIAL_TOKENS)
+_HASH_RANGE = 2**63
+
+
+class TokenizerConfig(Config):
+    """What to learn a vocabulary from, and how large it becomes."""
+
+    vocab_size: int = Field(default=8192, ge=_SMALLEST)
+    """Ids in all: 256 bytes, the merges, 256 control tokens."""
+    sample_characters: int = Field(default=30_000_000, gt=0)
+    """At most about this many characters of the corpus are read for learning."""
+    domain_weights: dict[str, float] = Field(default_factory=dict)
+    """Share of each domain in the sample; empty: as the corpus has them. Domains without a weight are left out."""
+    seed: int = 0
+    measured_characters: int = Field(default=4_000_000, gt=0)
+    """At most about this many characters of each domain and language are encoded for the figures."""
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Learns ``vocab_size`` ids (bytes, merges and the 256 control tokens together) from ``texts``.
+
+    Raises ``HerdError`` if the texts hold fewer distinct merges than that, or if ``vocab_size`` leaves none.
+    """
+    if vocab_size < _SMALLEST:
+        raise HerdError(f"a vocabulary of {vocab_size} is too small: bytes and control tokens alone are {_SMALLEST}")
+    learner = tokenizers.Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(special.SPLIT_PATTERN), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    learner.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])  # type: ignore[assignment]
+    wanted = vocab_size - len(special.SPECIAL_TOKENS)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=wanted, initial_alphabet=alphabet, show_progress=False)
+    learner.train_from_iterator(iter(texts), trainer=trainer)
+    ranks = {token_bytes(text): rank for text, rank in learner.get_vocab(with_added_tokens=False).items()}
+    if len(ranks) < wanted:
+        reached = len(ranks) + len(special.SPECIAL_TOKENS)
+        raise HerdError(f"the text gives a vocabulary of {reached} at most; vocab_size {vocab_size} asks for more")
+    return Tokenizer(ranks)
+
+
+def train_tokenizer(config: TokenizerConfig, corpus: Path, out: Path, progress: Progress) -> None:
+    """The stage: learns from ``corpus/documents``, writes the tokenizer's files and ``stats.json`` into ``out``.
+
+    The figures (characters and bytes per token, by domain and language) are measured on ``corpus/heldout`` where
+    there is one, else on the documents themselves.
+    """
+    shares = _sampled_shares(config, corpus / "documents")
+    texts = _sample(config, corpus / "documents", shares)
+    tokenizer = train_bpe(progress.track(texts, "learning a vocabulary", unit="documents"), config.vocab_size)
+    tokenizer.save(out)
+    heldout = corpus / "heldout"
+    measured_on = "heldout" if any(heldout.glob("*.parquet")) else "documents"
+    compression = measure_compression(tokenizer, corpus / measured_on, config.measured_characters)
+    stats = {
+        "vocab_size": tokenizer.vocab_size,
+        "sampled_shares": shares,
+        "measured_on": measured_on,
+        "compression": {key: value.as_json() for key, value in sorted(compression.items())},
+    }
+    write_json(out / "stats.json", stats)
+
+
+def _sampled_shares(config: TokenizerConfig, documents: Path) -> dict[str, float]:
+    """For each domain the share of its documents that are read, so that the sample has the asked mix and size."""
+    characters: dict[str, int] = defaultdict(int)
+    for document in read_documents(documents, ("text", "domain")):
+        characters[document["domain"]] += len(document["text"])
+    total = sum(characters.values())
+    if not total:
+        raise HerdError(f"{documents}: the corpus is empty, there is nothing to learn a vocabulary from")
+    weights = config.domain_weights or {domain: float(count) for domain, count in characters.items()}
+    present = {domain: weight for domain, weight in weights.items() if characters.get(domain) and weight > 0}
+    if not present:
+        raise HerdError(f"{documents}: none of the domains with a weight ({', '.join(sorted(weights))}) has documents")
+    whole = sum(present.values())
+    # A domain that is too short for its part cannot be repeated here, so the sample shrinks to keep the mix.
+    budget = min(config.sample_characters, *(characters[name] * whole / present[name] for name in present))
+    return {name: budget * weight / whole / characters[name] for name, weight in sorted(present.items())}
+
+
+def _sample(config: TokenizerConfig, documents: Path, shares: dict[str, float]) -> Iterator[str]:
+    """The sampled texts; whether a document is in depends on its id alone, not on its place."""
+    for document in read_documents(documents, ("id", "text", "domain")):
+        share = shares.get(document["domain"], 0.0)
+        if seeds.derive(config.seed, "tokenizer sample", document["id"]) < share * _HASH_RANGE:
+            yield document["text"]
+
+
+@dataclass
+class Compression:
+    """Sizes of the same text in documents, characters, UTF-8 bytes and tokens."""
+
+    documents: int = 0
+    characters: int = 0
+    bytes: int = 0
+    tokens: int = 0
+
+    def as_json(self) -> dict[str, float]:
+        """The sizes with characters and bytes per token."""
+        tokens = max(self.tokens, 1)
+        return {
+            **vars(self),
+            "characters_per_token": self.characters / tokens,
+            "bytes_per_token": self.bytes / tokens,
+        }
+
+
+def measure_compression(tokenizer: Tokenizer, documents: Path, limit: int) -> dict[str, Compression]:
+    """Sizes by ``"domain/language"`` over at most about ``limit`` characters of each."""
+    found: dict[str, Compression] = defaultdict(Compression)
+    for document in read_documents(documents, ("text", "domain", "language")):
+        entry = found[f"{document['domain']}/{document['language']}"]
+        if entry.characters >= limit:
+            continue
+        text = document["text"]
+        entry.documents += 1
+        entry.characters += len(text)
+        entry.bytes += len(text.encode())
+        entry.tokens += len(tokenizer.encode_array(text))
+    return dict(found)

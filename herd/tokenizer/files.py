@@ -1,0 +1,211 @@
+"""The tokenizer's formats on disk, read and written so that other people's tools agree with ours on every id.
+
+``tokenizer.model``       tiktoken ranks, one ``base64 rank`` a line
+``tokenizer.json``        the same for the ``tokenizers`` library; merges are derived from the ranks, see ``merges_of``
+``tokenizer_config.json`` what ``transformers`` needs beside it, the chat template included
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any
+
+from herd.foundation.errors import HerdError
+from herd.foundation.files import read_json, write_json, write_text
+from herd.tokenizer import special
+from herd.tokenizer.calls import SEARCH_TOOLS
+
+RANKS_FILE = "tokenizer.model"
+JSON_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+MAP_FILE = "special_tokens_map.json"
+
+
+def byte_characters() -> dict[int, str]:
+    """The printable stand-in of every byte in byte-level vocabularies (the GPT-2 table)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + place) for place, byte in enumerate(others)}
+
+
+_CHARACTER_OF = byte_characters()
+_BYTE_OF = {character: byte for byte, character in _CHARACTER_OF.items()}
+
+
+def token_text(token: bytes) -> str:
+    """Token bytes in the stand-in characters of ``tokenizer.json``."""
+    return "".join(_CHARACTER_OF[byte] for byte in token)
+
+
+def token_bytes(text: str) -> bytes:
+    """Inverse of ``token_text``; ``KeyError`` on a character that stands for no byte."""
+    return bytes(_BYTE_OF[character] for character in text)
+
+
+def check_ranks(ranks: Mapping[bytes, int], place: str) -> None:
+    """``HerdError`` unless ids run from 0 without holes and every single byte has one."""
+    if sorted(ranks.values()) != list(range(len(ranks))):
+        taken = set(ranks.values())
+        hole = next(rank for rank in range(len(ranks) + 1) if rank not in taken)
+        raise HerdError(f"{place}: the ranks do not run from 0 to {len(ranks) - 1}; rank {hole} is missing")
+    for byte in range(256):
+        if bytes([byte]) not in ranks:
+            raise HerdError(f"{place}: the byte 0x{byte:02X} has no rank, so not every text could be encoded")
+
+
+def read(path: Path) -> tuple[dict[bytes, int], Sequence[str]]:
+    """Ranks and names of control tokens from a directory or one of its files."""
+    if path.is_dir():
+        present = [path / name for name in (RANKS_FILE, JSON_FILE) if (path / name).is_file()]
+        if not present:
+            raise HerdError(f"{path}: holds neither {RANKS_FILE} nor {JSON_FILE}")
+        path = present[0]
+    if path.suffix == ".json":
+        return read_tokenizer_json(path)
+    return read_ranks(path), special.SPECIAL_TOKENS
+
+
+def read_ranks(path: Path) -> dict[bytes, int]:
+    """Reads a tiktoken rank file; ``HerdError`` names the file and the line."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise HerdError(f"{path}: not readable ({error.strerror})") from None
+    ranks: dict[bytes, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            encoded, rank = line.split()
+            token = base64.b64decode(encoded, validate=True)
+            value = int(rank)
+        except (ValueError, binascii.Error):
+            raise HerdError(f"{path}, line {number}: not a base64 token and its rank") from None
+        if token in ranks:
+            raise HerdError(f"{path}, line {number}: the token was already given rank {ranks[token]}")
+        ranks[token] = value
+    check_ranks(ranks, str(path))
+    return ranks
+
+
+def read_tokenizer_json(path: Path) -> tuple[dict[bytes, int], Sequence[str]]:
+    """Reads a byte-level ``tokenizer.json`` of the Llama 3 form; refuses other kinds, whose ids would differ."""
+    data = read_json(path)
+    try:
+        kind, vocabulary = data["model"]["type"], data["model"]["vocab"]
+        added = sorted(data["added_tokens"], key=lambda token: token["id"])
+        patterns = _split_patterns(data["pre_tokenizer"])
+    except (KeyError, TypeError):
+        raise HerdError(f"{path}: not a tokenizer.json of the tokenizers library") from None
+    if kind != "BPE" or patterns != [special.SPLIT_PATTERN]:
+        raise HerdError(f"{path}: not a byte-level BPE with the Llama 3 split pattern")
+    names = [token["content"] for token in added]
+    try:
+        ranks = {token_bytes(text): rank for text, rank in vocabulary.items() if text not in set(names)}
+    except KeyError as error:
+        raise HerdError(f"{path}: {error.args[0]!r} in the vocabulary stands for no byte") from None
+    check_ranks(ranks, str(path))
+    if [token["id"] for token in added] != list(range(len(ranks), len(ranks) + len(added))):
+        raise HerdError(f"{path}: the control tokens do not follow the {len(ranks)} ranks without a hole")
+    return ranks, names
+
+
+def _split_patterns(pre_tokenizer: Mapping[str, Any]) -> list[str]:
+    steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
+    return [step["pattern"]["Regex"] for step in steps if step["type"] == "Split"]
+
+
+def merges_of(ranks: Mapping[bytes, int]) -> list[tuple[str, str]]:
+    """The merge list that makes ``tokenizers`` merge as tiktoken does.
+
+    tiktoken joins any two neighbours whose concatenation is a token, lowest rank first; a merge list joins only the
+    pairs that it names. So every way to cut a token into two tokens is named, in the order of the tokens' ranks.
+    """
+    merges: list[tuple[str, str]] = []
+    for token, _ in sorted(ranks.items(), key=lambda item: item[1]):
+        pairs = [(token[:cut], token[cut:]) for cut in range(1, len(token))]
+        known = [pair for pair in pairs if pair[0] in ranks and pair[1] in ranks]
+        known.sort(key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
+        merges += [(token_text(left), token_text(right)) for left, right in known]
+    return merges
+
+
+def write(directory: Path, ranks: Mapping[bytes, int], special_tokens: Sequence[str]) -> None:
+    """Writes all four files, each atomically."""
+    ordered = sorted(ranks.items(), key=lambda item: item[1])
+    write_text(
+        directory / RANKS_FILE, "".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ordered)
+    )
+    added = [_added_token(name, len(ranks) + index) for index, name in enumerate(special_tokens)]
+    write_json(directory / JSON_FILE, _tokenizer_json(ranks, added))
+    names = {"bos_token": special.BEGIN_OF_TEXT, "eos_token": special.END_OF_TEXT, "pad_token": special.PAD}
+    names = {role: name for role, name in names.items() if name in special_tokens}
+    write_json(directory / MAP_FILE, names)
+    decoder = {str(token["id"]): {key: token[key] for key in token if key != "id"} for token in added}
+    config = {
+        "added_tokens_decoder": decoder,
+        **names,
+        "chat_template": chat_template(),
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
+    write_json(directory / CONFIG_FILE, config)
+
+
+def chat_template() -> str:
+    """The Jinja template that renders messages as ``ChatFormat`` does, for readers of ``tokenizer_config.json``."""
+    source = package_files("herd.tokenizer").joinpath("chat_template.jinja").read_text(encoding="utf-8")
+    return source.replace("SEARCH_TOOLS", json.dumps(SEARCH_TOOLS))
+
+
+def _added_token(name: str, token_id: int) -> dict[str, Any]:
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {"id": token_id, "content": name, **plain}
+
+
+def _tokenizer_json(ranks: Mapping[bytes, int], added: list[dict[str, Any]]) -> dict[str, Any]:
+    split = {"type": "Split", "pattern": {"Regex": special.SPLIT_PATTERN}, "behavior": "Isolated", "invert": False}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    vocabulary = {token_text(token): rank for token, rank in sorted(ranks.items(), key=lambda item: item[1])}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "post_processor": _begin_processor(added),
+        "decoder": {**byte_level, "add_prefix_space": True, "use_regex": True},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": True,
+            "vocab": vocabulary,
+            "merges": [list(pair) for pair in merges_of(ranks)],
+        },
+    }
+
+
+def _begin_processor(added: list[dict[str, Any]]) -> dict[str, Any]:
+    """The step that puts one begin token before a plain text, as the published tokenizer does when asked."""
+    begin = next(token for token in added if token["content"] == special.BEGIN_OF_TEXT)
+    mark: dict[str, Any] = {"SpecialToken": {"id": special.BEGIN_OF_TEXT, "type_id": 0}}
+    first: dict[str, Any] = {"Sequence": {"id": "A", "type_id": 0}}
+    second_mark: dict[str, Any] = {"SpecialToken": {"id": special.BEGIN_OF_TEXT, "type_id": 1}}
+    second: dict[str, Any] = {"Sequence": {"id": "B", "type_id": 1}}
+    entry = {"id": special.BEGIN_OF_TEXT, "ids": [begin["id"]], "tokens": [special.BEGIN_OF_TEXT]}
+    return {
+        "type": "TemplateProcessing",
+        "single": [mark, first],
+        "pair": [mark, first, second_mark, second],
+        "special_tokens": {special.BEGIN_OF_TEXT: entry},
+    }

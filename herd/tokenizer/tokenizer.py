@@ -1,0 +1,178 @@
+"""The tokenizer: text to ids and back, exactly as the reference does it.
+
+    tokenizer = Tokenizer.load("runs/pocket/tokenizer")      # or a tokenizer.model, or a tokenizer.json
+    ids = tokenizer.encode("Hello!")                         # special strings in the text stay plain text
+    text = tokenizer.decode(ids)
+
+The merging itself is tiktoken's (native code); this module adds the 256 control tokens, the reference's limits on long
+texts and long runs, and errors that say what is wrong.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import tiktoken
+
+from herd.foundation.errors import HerdError
+from herd.tokenizer import files, special
+
+_CHUNK_CHARACTERS = 400_000
+"""Longest text handed to the native encoder at once (fact sheet 3.4)."""
+_RUN_CHARACTERS = 25_000
+"""Longest run of only whitespace, or only other characters; longer ones are cut (fact sheet 3.4)."""
+
+_SPACE = re.compile(r"\s")
+_OTHER = re.compile(r"\S")
+_RUN = re.compile(r"\s+|\S+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _may_hold_long_run(text: str) -> bool:
+    """Whether a run above the limit is possible: such a run covers at least one aligned block of half its length."""
+    half = _RUN_CHARACTERS // 2
+    for start in range(0, len(text) - half + 1, half):
+        end = start + half
+        if not _SPACE.search(text, start, end) or not _OTHER.search(text, start, end):
+            return True
+    return False
+
+
+def split_for_encoding(text: str) -> Iterator[str]:
+    """Cuts ``text`` as the reference does: every 400,000 characters, and every 25,000 within one run of a kind."""
+    for start in range(0, len(text), _CHUNK_CHARACTERS):
+        chunk = text[start : start + _CHUNK_CHARACTERS]
+        if not _may_hold_long_run(chunk):
+            yield chunk
+            continue
+        begin = 0
+        for run in _RUN.finditer(chunk):
+            for cut in range(run.start() + _RUN_CHARACTERS, run.end(), _RUN_CHARACTERS):
+                yield chunk[begin:cut]
+                begin = cut
+        yield chunk[begin:]
+
+
+class Tokenizer:
+    """Byte-level BPE over ``ranks`` (token bytes to id, ids 0..n-1) with control tokens at n and above."""
+
+    def __init__(self, ranks: Mapping[bytes, int], special_tokens: Sequence[str] = special.SPECIAL_TOKENS) -> None:
+        """Raises ``HerdError`` if the ranks have holes or lack one of the 256 bytes."""
+        files.check_ranks(ranks, "the ranks")
+        self.ranks = dict(ranks)
+        self.special: dict[str, int] = {name: len(ranks) + index for index, name in enumerate(special_tokens)}
+        self._encoding = tiktoken.Encoding(
+            name="herd",
+            pat_str=special.SPLIT_PATTERN,
+            mergeable_ranks=self.ranks,
+            special_tokens=self.special,
+            explicit_n_vocab=len(ranks) + len(self.special),
+        )
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Tokenizer":
+        """Reads a tokenizer directory, a tiktoken rank file, or a ``tokenizer.json`` of the Llama 3 form."""
+        ranks, special_tokens = files.read(Path(path))
+        return cls(ranks, special_tokens)
+
+    def save(self, directory: Path | str) -> None:
+        """Writes ``tokenizer.model``, ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json``."""
+        files.write(Path(directory), self.ranks, tuple(self.special))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, control tokens included."""
+        return len(self.ranks) + len(self.special)
+
+    def special_id(self, name: str) -> int:
+        """The id of a control token; ``HerdError`` if this vocabulary lacks it."""
+        try:
+            return self.special[name]
+        except KeyError:
+            raise HerdError(f"this tokenizer has no control token {name}") from None
+
+    @cached_property
+    def bos_id(self) -> int:
+        """``<|begin_of_text|>``."""
+        return self.special_id(special.BEGIN_OF_TEXT)
+
+    @cached_property
+    def eos_id(self) -> int:
+        """``<|end_of_text|>``, the end of a document."""
+        return self.special_id(special.END_OF_TEXT)
+
+    @cached_property
+    def eot_id(self) -> int:
+        """``<|eot_id|>``, the end of a turn."""
+        return self.special_id(special.END_OF_TURN)
+
+    @cached_property
+    def eom_id(self) -> int:
+        """``<|eom_id|>``, the end of a message that waits for a tool."""
+        return self.special_id(special.END_OF_MESSAGE)
+
+    @cached_property
+    def pad_id(self) -> int:
+        """``<|finetune_right_pad_id|>``."""
+        return self.special_id(special.PAD)
+
+    @cached_property
+    def python_tag_id(self) -> int:
+        """``<|python_tag|>``, the start of a tool call."""
+        return self.special_id(special.PYTHON_TAG)
+
+    @cached_property
+    def start_header_id(self) -> int:
+        """``<|start_header_id|>``."""
+        return self.special_id(special.START_HEADER)
+
+    @cached_property
+    def end_header_id(self) -> int:
+        """``<|end_header_id|>``."""
+        return self.special_id(special.END_HEADER)
+
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        """The ids that end a generation: end of text, of message, of turn. The only list of them in Herd."""
+        return (self.eos_id, self.eom_id, self.eot_id)
+
+    def encode(self, text: str, allow_special: bool = False) -> list[int]:
+        """Ids of ``text``; names of control tokens in it become control tokens only with ``allow_special``."""
+        allowed: set[str] = set(self.special) if allow_special else set()
+        ids: list[int] = []
+        for part in split_for_encoding(_checked(text)):
+            ids += self._encoding.encode(part, allowed_special=allowed, disallowed_special=())
+        return ids
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """Ids of ``text`` as plain text, as a ``uint32`` array: the form for long documents."""
+        parts = [
+            self._encoding.encode_to_numpy(part, disallowed_special=()) for part in split_for_encoding(_checked(text))
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint32)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of every text, as plain text."""
+        return [self.encode(text) for text in texts]
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        """The bytes of ``ids``; ``HerdError`` names an id outside the vocabulary."""
+        try:
+            return self._encoding.decode_bytes([int(token) for token in ids])
+        except (KeyError, OverflowError) as error:
+            raise HerdError(f"token id {error.args[0]} is outside the vocabulary of {self.vocab_size}") from None
+
+    def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
+        """The text of ``ids``; bytes that are not UTF-8 become U+FFFD. ``skip_special`` leaves control tokens out."""
+        if skip_special:
+            ids = [token for token in ids if token < len(self.ranks)]
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+
+def _checked(text: str) -> str:
+    """``text`` itself; ``HerdError`` if it cannot be written as UTF-8."""
+    if not text.isascii() and (lone := _SURROGATE.search(text)):
+        raise HerdError(f"the text holds a lone surrogate (U+{ord(lone[0]):04X}) at character {lone.start()}")
+    return text
