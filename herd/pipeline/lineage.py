@@ -1,0 +1,60 @@
+"""Walks the manifests of a run from one artifact back to its sources: ``herd lineage runs/pocket/chat-3m``."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from herd.foundation.errors import HerdError
+from herd.pipeline.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """One artifact on the way back; ``role`` is what it was to the one that used it, ``stale`` says why it may mislead."""
+
+    depth: int
+    role: str
+    stage: str
+    manifest: Manifest
+    repeated: bool
+    stale: str | None
+
+
+def ancestors(artifact: Path) -> Iterator[Ancestor]:
+    """Yields ``artifact`` and everything that it was made from, depth first; each artifact's own inputs come once."""
+    directory = artifact.resolve()
+    manifest = Manifest.read(directory)
+    if manifest is None:
+        raise HerdError(f"{artifact}: not a finished artifact of a run, it holds no manifest.json")
+    yield from _walk(directory.parent, manifest.stage, "", 0, None, set())
+
+
+def _walk(run: Path, stage: str, role: str, depth: int, used_digest: str | None, seen: set[str]) -> Iterator[Ancestor]:
+    manifest = Manifest.read(run / stage)
+    if manifest is None:
+        raise HerdError(f"{run / stage}: is named as an input but is not there")
+    stale = None
+    if used_digest is not None and used_digest != manifest.digest:
+        stale = "was made again after it had been used"
+    elif changed := manifest.changed_file(run / stage):
+        stale = f"{changed} was changed after it was made"
+    yield Ancestor(depth, role, stage, manifest, stage in seen, stale)
+    if stage in seen:
+        return
+    seen.add(stage)
+    for name, entry in manifest.inputs.items():
+        yield from _walk(run, entry["stage"], name, depth + 1, entry["digest"], seen)
+
+
+def as_text(artifact: Path) -> str:
+    """The lineage as an indented tree, one artifact a line."""
+    lines = []
+    for found in ancestors(artifact):
+        what = f"{found.role}: " if found.role else ""
+        note = "  (above)" if found.repeated else f"  {found.manifest.digest[:12]}  {found.manifest.finished}"
+        outside = ", ".join(f"{key} {value}" for key, value in found.manifest.outside.items())
+        tail = (f"  from {outside}" if outside and not found.repeated else "") + (
+            f"  STALE: {found.stale}" if found.stale else ""
+        )
+        lines.append(f"{'  ' * found.depth}{what}{found.stage}{note}{tail}")
+    return "\n".join(lines)
