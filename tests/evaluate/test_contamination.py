@@ -1,0 +1,64 @@
+"""Planted leaks in every disguise are found; what was not planted is not."""
+
+import random
+
+import pytest
+
+from herd.evaluate.contamination import NGRAM, estimate_gain, overlap, words
+
+_RNG = random.Random(5)
+_NAMES = ["".join(_RNG.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(4000)]
+
+
+def _sentence(length: int) -> str:
+    return " ".join(_RNG.choices(_NAMES, k=length))
+
+
+def _naive(items: list[str], training: list[str]) -> list[float]:
+    """The definition, word for word, with Python sets."""
+    grams = {tuple(ws[i : i + NGRAM]) for ws in map(words, training) for i in range(len(ws) - NGRAM + 1)}
+    shares = []
+    for ws in map(words, items):
+        covered = set()
+        for i in range(len(ws) - NGRAM + 1):
+            if tuple(ws[i : i + NGRAM]) in grams:
+                covered.update(range(i, i + NGRAM))
+        shares.append(len(covered) / len(ws) if ws else 0.0)
+    return shares
+
+
+def test_overlap_is_the_definition() -> None:
+    training = [_sentence(200) for _ in range(40)]
+    items = [_sentence(30) for _ in range(10)]
+    items += [" ".join(text.split()[20:45]) + " " + _sentence(15) for text in training[:10]]
+    items += [" ".join(text.split()[5 : 5 + NGRAM - 1]) for text in training[:3]] + ["", "two words"]
+    assert overlap(items, training) == pytest.approx(_naive(items, training))
+    assert overlap([], training) == []
+
+
+@pytest.mark.parametrize(
+    "disguise",
+    [
+        str.upper,
+        lambda text: "\n".join(text[i : i + 40] for i in range(0, 0)) or text.replace(" ", "\n   "),
+        lambda text: "<p>" + text.replace(" ", " <b>", 3).replace(" ", "</b> ", 1) + "</p>",
+        lambda text: text.replace(" ", ", ", 4) + "!",
+        lambda text: "&quot;" + text.replace(" ", "&nbsp;", 2) + "&quot;",
+    ],
+)
+def test_disguised_leaks_are_all_recalled(disguise) -> None:  # noqa: ANN001
+    items = [_sentence(24) for _ in range(50)]
+    training = [_sentence(100) + " " + disguise(item) + " " + _sentence(100) for item in items]
+    assert min(overlap(items, training)) == 1.0
+    assert max(overlap(items, [_sentence(300) for _ in range(50)])) == 0.0
+
+
+def test_gain_is_found_where_leaked_items_are_easier() -> None:
+    shares = [0.9] * 60 + [0.0] * 140
+    scores = [1.0] * 60 + [1.0] * 70 + [0.0] * 70
+    found = estimate_gain(shares, scores, seed=1)
+    assert found.share == pytest.approx(0.3)
+    assert found.gain.value == pytest.approx(130 / 200 - 70 / 140)
+    assert found.gain.low > 0
+    even = estimate_gain(shares, [1.0, 0.0] * 100, seed=1)
+    assert (even.threshold, even.gain.value) == (1.0, 0.0)
