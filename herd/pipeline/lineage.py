@@ -10,7 +10,7 @@ from herd.pipeline.manifest import Manifest
 
 @dataclass(frozen=True)
 class Ancestor:
-    """One artifact on the way back; ``role`` is what it was to the one that used it, ``stale`` says why it may mislead."""
+    """One artifact on the way back; ``role`` is what it was to its user, ``stale`` why it may mislead."""
 
     depth: int
     role: str
