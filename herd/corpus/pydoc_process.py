@@ -1,0 +1,100 @@
+"""Runs ``render_pydoc`` in child processes: one child does many modules, is timed, and is replaced when it fails.
+
+``render(names, ...)`` yields an answer for every name in their order.  A module that fails to import costs one line,
+one that crashes or hangs costs its child; the next child goes on with the next name.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+_PROGRAM = Path(__file__).with_name("render_pydoc.py")
+_FIRST_REPLY_SECONDS = 30.0  # starting the interpreter on a busy machine is not the module's fault
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The HTML page of a module, or the reason why there is none."""
+
+    name: str
+    html: str | None
+    reason: str | None = None
+
+
+def _environment(home: str) -> dict[str, str]:
+    """The same few variables everywhere: what ``pydoc`` prints must not depend on who runs it."""
+    steady = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC", "COLUMNS": "80", "OMP_NUM_THREADS": "1"}
+    return steady | {"HOME": home, "MPLCONFIGDIR": home, "MPLBACKEND": "agg", "PYTHONNOUSERSITE": "1"}
+
+
+class _Child:
+    """One running renderer; ``ask`` it for one module after another."""
+
+    def __init__(self, home: str) -> None:
+        command = [sys.executable, "-P", "-B", str(_PROGRAM)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=home,
+            env=_environment(home), encoding="utf-8", start_new_session=True,
+        )  # fmt: skip
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._questions: IO[str] = self._process.stdin
+        self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._patience = _FIRST_REPLY_SECONDS
+        threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
+
+    def _listen(self, lines: IO[str]) -> None:
+        with contextlib.suppress(ValueError):  # the pipe is closed under the reader when the child is ended
+            for line in lines:
+                self._replies.put(line)
+        self._replies.put("")
+
+    def ask(self, name: str, seconds: float) -> Rendered | None:
+        """The answer for ``name``; None when the child ended or took longer than ``seconds``."""
+        patience, self._patience = seconds + self._patience, 0.0
+        try:
+            self._questions.write(name + "\n")
+            self._questions.flush()
+            line = self._replies.get(timeout=patience)
+            reply = json.loads(line)
+        except (queue.Empty, OSError, ValueError):
+            return None
+        return Rendered(name, reply.get("html"), reply.get("reason"))
+
+    def end(self, seconds: float) -> str:
+        """Ends the child and everything that it started; returns what had become of it."""
+        status = self._process.poll()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        with contextlib.suppress(OSError):
+            self._questions.close()
+        if status is None:
+            return f"took longer than {seconds:g} seconds"
+        return f"ended the interpreter with {f'signal {-status}' if status < 0 else f'status {status}'}"
+
+
+def render(names: Sequence[str], seconds: float) -> Iterator[Rendered]:
+    """Yields the pydoc page of every module in ``names``, each within ``seconds``, in order."""
+    with tempfile.TemporaryDirectory(prefix="herd-pydoc-", ignore_cleanup_errors=True) as home:
+        child: _Child | None = None
+        try:
+            for name in names:
+                child = child or _Child(home)
+                answer = child.ask(name, seconds)
+                if answer is None:
+                    answer = Rendered(name, None, child.end(seconds))
+                    child = None
+                yield answer
+        finally:
+            if child is not None:
+                child.end(seconds)
