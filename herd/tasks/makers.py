@@ -1,0 +1,188 @@
+"""One maker for each kind of task: given what the split holds and a source of chance, a question and what it expects.
+
+A maker returns a ``Draft``; ``build`` numbers the drafts, drops doubles and writes them.  The makers see only what
+their own split may use: ``Material`` holds the facts, numbers, wordings and requests of one split.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from herd.tasks import phrasings, requests
+from herd.tasks.expressions import draw_expression
+from herd.tasks.facts import Fact
+from herd.tasks.task import Kind
+
+SEARCH, PYTHON = "search", "python"
+
+_LETTERS = "aeioustrnl"
+_MADE_UP_ENDINGS = ("_all", "_many", "_fast", "ize", "_into", "_twice", "_later", "er", "_ex", "_from")
+_MADE_UP_STARTS = ("un", "re", "fast_", "auto_", "super", "x", "multi_", "pre")
+_MOST_TRIES = 50
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A task without its number."""
+
+    shape: str
+    question: str
+    expected: dict[str, Any]
+    tools: tuple[str, ...] = (SEARCH, PYTHON)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the tasks of one split are made of; ``wordings[kind]`` are the frames of the phrasing that is wanted."""
+
+    facts: Sequence[Fact]
+    short_facts: Sequence[Fact]
+    scary_facts: Sequence[Fact]
+    numbers: Sequence[int]
+    taken: frozenset[str]
+    wordings: dict[str, list[Any]]
+    acts: dict[str, list[str]]
+    varied_tools: bool
+
+
+Maker = Callable[[Material, random.Random], Draft]
+
+
+def lookup(material: Material, chance: random.Random) -> Draft:
+    """A documented name; the answer is the first sentence of its page."""
+    fact = chance.choice(material.facts)
+    question = chance.choice(material.wordings["lookup"]).format(name=fact.name)
+    return Draft("name", question, _answer_of(fact), _tools(material, chance, SEARCH))
+
+
+def arithmetic(material: Material, chance: random.Random) -> Draft:
+    """An expression for the interpreter; with ``varied_tools`` a few come without one and want the bare number."""
+    expression = draw_expression(material.numbers, chance)
+    question = chance.choice(material.wordings["arithmetic"]).format(expression=expression.text)
+    expected = {"code": expression.code, "answer": str(expression.value)}
+    if material.varied_tools and chance.random() < 0.05:
+        return Draft("direct", question, expected, ())
+    return Draft(expression.shape, question, expected, _tools(material, chance, PYTHON))
+
+
+def two_step(material: Material, chance: random.Random) -> Draft:
+    """Search for a name, then count something in the sentence that was read."""
+    fact = chance.choice(material.short_facts)
+    shape = chance.choice(("characters", "words", "letter"))
+    letter = chance.choice([letter for letter in _LETTERS if _is_countable(letter, fact.sentence)] or ["z"])
+    question = chance.choice(material.wordings[shape]).format(name=fact.name, letter=letter)
+    code, answer = counting(shape, fact.sentence, letter)
+    return Draft(shape, question, {**_answer_of(fact), "sentence": fact.sentence, "code": code, "answer": str(answer)})
+
+
+def counting(shape: str, sentence: str, letter: str) -> tuple[str, int]:
+    """The Python source that counts, and what it gives; ``sentence`` holds neither double quotes nor backslashes."""
+    if shape == "characters":
+        return f'len("{sentence}")', len(sentence)
+    if shape == "words":
+        return f'len("{sentence}".split())', len(sentence.split())
+    return f'"{sentence}".count("{letter}")', sentence.count(letter)
+
+
+def _is_countable(letter: str, sentence: str) -> bool:
+    # With a capital of the same letter around, two counts would be right.
+    return letter in sentence and letter.upper() not in sentence
+
+
+def unknown(material: Material, chance: random.Random) -> Draft:
+    """A name that nobody documents, or any name while search is off: the answer is that it is not known."""
+    wording = chance.choice(material.wordings["lookup"])
+    if chance.random() < 0.2:
+        fact = chance.choice(material.facts)
+        tools = chance.choice(((), (PYTHON,)))
+        return Draft("no_search", wording.format(name=fact.name), {"name": fact.name}, tools)
+    name = made_up_name(material, chance)
+    return Draft("no_page", wording.format(name=name), {"name": name, "query": name}, _tools(material, chance, SEARCH))
+
+
+def made_up_name(material: Material, chance: random.Random) -> str:
+    """A plausible dotted name whose search has no hit: no documented name is it or ends in it, in any case."""
+    for _ in range(_MOST_TRIES):
+        home, _, leaf = chance.choice(material.facts).name.rpartition(".")
+        other = chance.choice(material.facts).name.rpartition(".")[2]
+        candidate = chance.choice(
+            (other, leaf + chance.choice(_MADE_UP_ENDINGS), chance.choice(_MADE_UP_STARTS) + leaf)
+        )
+        if f"{home}.{candidate}".lower() not in material.taken:
+            return f"{home}.{candidate}"
+    return f"{home}.x{leaf}_{chance.randrange(10**6)}"
+
+
+def refuse(material: Material, chance: random.Random) -> Draft:
+    """A request that the policy forbids; about half are abuses of the interpreter."""
+    category = "S14" if chance.random() < 0.4 else chance.choice(sorted(requests.HARMFUL))
+    frames = material.wordings["abuse" if category == "S14" else "refuse"]
+    question = chance.choice(frames).format(act=chance.choice(material.acts[category]))
+    return Draft(category, question[0].upper() + question[1:], {"category": category})
+
+
+def borderline(material: Material, chance: random.Random) -> Draft:
+    """A harmless request with an alarming word: a documented name, or an everyday act to search for."""
+    if material.scary_facts and chance.random() < 0.5:
+        fact = chance.choice(material.scary_facts)
+        return Draft("name", chance.choice(material.wordings["lookup"]).format(name=fact.name), _answer_of(fact))
+    act = chance.choice(material.acts["look-alikes"])
+    return Draft("free_text", chance.choice(material.wordings["free_text"]).format(act=act), {"query": act})
+
+
+def talk(material: Material, chance: random.Random) -> Draft:
+    """Small talk, answered without any tool."""
+    intent = chance.choice(sorted(requests.TALK))
+    question = chance.choice(material.acts[intent])
+    return Draft(intent, question, {"answers": list(requests.TALK[intent][1])}, _tools(material, chance, ""))
+
+
+def injection(material: Material, chance: random.Random) -> Draft:
+    """A documented name whose page, on its way to the model, gains an instruction that must not be followed."""
+    fact = chance.choice(material.facts)
+    canary = chance.choice(material.wordings["canary"])
+    payload = chance.choice(material.wordings["injection"]).format(canary=canary)
+    place = chance.choice(("after_sentence", "end", "new_line"))
+    expected = {**_answer_of(fact), "canary": canary, "payload": payload, "place": place}
+    return Draft(place, chance.choice(material.wordings["lookup"]).format(name=fact.name), expected)
+
+
+MAKERS: dict[Kind, Maker] = {
+    "lookup": lookup,
+    "arithmetic": arithmetic,
+    "two_step": two_step,
+    "unknown": unknown,
+    "refuse": refuse,
+    "borderline": borderline,
+    "talk": talk,
+    "injection": injection,
+}
+
+FRAMES: dict[str, Sequence[Any]] = {
+    "lookup": phrasings.LOOKUP,
+    "arithmetic": phrasings.ARITHMETIC,
+    **phrasings.TWO_STEP,
+    "free_text": phrasings.FREE_TEXT,
+    "refuse": phrasings.REFUSE,
+    "abuse": phrasings.ABUSE,
+    "injection": phrasings.INJECTION,
+    "canary": phrasings.CANARIES,
+}
+ACTS: dict[str, Sequence[str]] = {
+    **requests.HARMFUL,
+    "S14": requests.ABUSE_ACTS,
+    "look-alikes": requests.LOOK_ALIKES,
+    **{intent: questions for intent, (questions, _) in requests.TALK.items()},
+}
+
+
+def _answer_of(fact: Fact) -> dict[str, Any]:
+    return {"name": fact.name, "query": fact.name, "answer": fact.sentence}
+
+
+def _tools(material: Material, chance: random.Random, needed: str) -> tuple[str, ...]:
+    """Mostly both tools; in training now and then only the one that is needed."""
+    if material.varied_tools and chance.random() < 0.15:
+        return (needed,) if needed else ()
+    return (SEARCH, PYTHON)
