@@ -55,12 +55,13 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     learner = tokenizers.Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(special.SPLIT_PATTERN), "isolated")
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    learner.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])  # type: ignore[assignment]
+    learner.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     wanted = vocab_size - len(special.SPECIAL_TOKENS)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=wanted, initial_alphabet=alphabet, show_progress=False)
     learner.train_from_iterator(iter(texts), trainer=trainer)
-    ranks = {token_bytes(text): rank for text, rank in learner.get_vocab(with_added_tokens=False).items()}
+    vocabulary = sorted(learner.get_vocab(with_added_tokens=False).items(), key=lambda item: item[1])
+    ranks = {token_bytes(text): rank for text, rank in vocabulary}
     if len(ranks) < wanted:
         reached = len(ranks) + len(special.SPECIAL_TOKENS)
         raise HerdError(f"the text gives a vocabulary of {reached} at most; vocab_size {vocab_size} asks for more")

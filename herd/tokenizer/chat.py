@@ -185,11 +185,9 @@ def content_text(message: Message, number: int) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, Sequence):
-        texts = [
-            part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None for part in content
-        ]
-        if all(isinstance(text, str) for text in texts):
-            return "".join(str(text) for text in texts)
+        texts = [part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
+        if len(texts) == len(content) and all(isinstance(text, str) for text in texts):
+            return "".join(texts)
     raise HerdError(f"message {number}: its content is neither text nor a list of text parts")
 
 

@@ -30,14 +30,48 @@ def read_documents(directory: Path, columns: Sequence[str]) -> Iterator[dict[str
         yield from read_document_file(path, columns)
 
 
-def read_document_file(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yields the named columns of one file's rows; ``HerdError`` names an unreadable file or a missing column."""
+def read_document_file(
+    path: Path, columns: Sequence[str], *, optional: Sequence[str] = (), first: int = 0, count: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yields ``count`` rows of one file from row ``first`` on; ``HerdError`` names a broken file or a missing column.
+
+    ``optional`` columns are left out where the file has none of that name.
+    """
     try:
         with pq.ParquetFile(path) as source:
-            missing = [name for name in columns if name not in source.schema_arrow.names]
+            present = source.schema_arrow.names
+            missing = [name for name in columns if name not in present]
             if missing:
                 raise HerdError(f"{path}: has no column {missing[0]!r}")
-            for batch in source.iter_batches(batch_size=_ROWS_AT_ONCE, columns=list(columns)):
-                yield from batch.to_pylist()
+            wanted = [*columns, *(name for name in optional if name in present)]
+            last = source.metadata.num_rows if count is None else first + count
+            groups, skipped = _groups_between(source.metadata, first, last)
+            start = skipped
+            for batch in source.iter_batches(batch_size=_ROWS_AT_ONCE, row_groups=groups, columns=wanted):
+                inside = batch.slice(max(first - start, 0), max(last - max(start, first), 0))
+                start += batch.num_rows
+                yield from inside.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise HerdError(f"{path}: not readable as Parquet ({error})") from None
+
+
+def _groups_between(metadata: pq.FileMetaData, first: int, last: int) -> tuple[list[int], int]:
+    """The row groups that hold rows ``first`` to ``last``, and the number of rows before them."""
+    groups: list[int] = []
+    start = skipped = 0
+    for group in range(metadata.num_row_groups):
+        end = start + metadata.row_group(group).num_rows
+        if end <= first:
+            skipped = end
+        elif start < last:
+            groups.append(group)
+        start = end
+    return groups, skipped
+
+
+def count_rows(path: Path) -> int:
+    """The number of rows of one file; ``HerdError`` if it is broken."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
     except (OSError, pa.ArrowException) as error:
         raise HerdError(f"{path}: not readable as Parquet ({error})") from None
