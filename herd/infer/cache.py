@@ -106,12 +106,12 @@ class Chunk:
 class StepPlan:
     """What a step computes, in the order of its flat axis.
 
-    ``table_BM`` and ``lengths_B`` (the new token counted) describe the decoding rows, longest first; ``fresh`` are
+    ``table`` (B, M) and ``lengths`` (B,), the new token counted, describe the decoding rows, longest first; ``fresh`` are
     chunks with ``start`` 0 and ``continued`` the others.
     """
 
-    table_BM: Tensor
-    lengths_B: Tensor
+    table: Tensor
+    lengths: Tensor
     fresh: list[Chunk] = field(default_factory=list)
     continued: list[Chunk] = field(default_factory=list)
 
@@ -144,13 +144,13 @@ class _Rectangle:
 
 def _rectangles(cache: PagedCache, plan: StepPlan) -> list[_Rectangle]:
     """Cuts the rows, longest first, into as few rectangles as keep the padding small."""
-    needed = [-(-length // cache.page_size) for length in plan.lengths_B.tolist()]
+    needed = [-(-length // cache.page_size) for length in plan.lengths.tolist()]
     found, first = [], 0
     for row in range(1, len(needed) + 1):
         ended = row == len(needed)
         saved = 0 if ended else (len(needed) - row) * (needed[first] - needed[row])
         if ended or (needed[row] < _EVEN * needed[first] and saved >= _WORTH_PAGES):
-            found.append(_Rectangle(cache, plan.table_BM[first:row, : needed[first]], plan.lengths_B[first:row]))
+            found.append(_Rectangle(cache, plan.table[first:row, : needed[first]], plan.lengths[first:row]))
             first = row
     return found
 
@@ -161,7 +161,7 @@ class StepAttention:
     def __init__(self, cache: PagedCache, plan: StepPlan, positions_N: Tensor) -> None:
         self.cache = cache
         self._rows = cache.rows(*_places(cache, plan, positions_N))
-        self._decoding = len(plan.lengths_B)
+        self._decoding = len(plan.lengths)
         self._rectangles = _rectangles(cache, plan) if self._decoding else []
         self._fresh = sum(chunk.length for chunk in plan.fresh)
         self._documents = DocumentAttention([chunk.length for chunk in plan.fresh]) if plan.fresh else None
@@ -210,9 +210,9 @@ class _Continued:
 def _places(cache: PagedCache, plan: StepPlan, positions_N: Tensor) -> tuple[Tensor, Tensor]:
     """Page and offset of every token of the step."""
     size = cache.page_size
-    decoding = len(plan.lengths_B)
+    decoding = len(plan.lengths)
     blocks_B = (positions_N[:decoding] // size)[:, None]
-    pages = [plan.table_BM.gather(1, blocks_B).squeeze(1)] if decoding else []
+    pages = [plan.table.gather(1, blocks_B).squeeze(1)] if decoding else []
     device = positions_N.device
     for chunk in plan.chunks:
         held = torch.tensor(list(chunk.pages), device=device)

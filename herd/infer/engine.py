@@ -6,8 +6,8 @@
     [logprobs] = engine.score([prompt], [engine.tokenizer.encode("Hi.")])
 
 Requests of any lengths run together: every step gives one token to each running output and moves waiting prompts
-forward by a bounded number of tokens.  An answer depends on its prompt, its seed and the weights alone, not on what runs
-beside it (up to the last bits of floating point, which may decide between tokens of equal probability).
+forward by a bounded number of tokens.  An answer depends on its prompt, its seed and the weights alone, not on what
+runs beside it (up to the last bits of floating point, which may decide between tokens of equal probability).
 """
 
 import hashlib
@@ -52,7 +52,7 @@ class EngineConfig(Config):
 
 
 class Engine:
-    """A model, its tokenizer and its cache. Not for several threads at once; ``herd.infer.service`` owns one for a server."""
+    """A model, its tokenizer and its cache; for one thread at a time (``herd.infer.service`` owns one for a server)."""
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer, config: EngineConfig | None = None) -> None:
         self.model, self.tokenizer, self.config = model.eval(), tokenizer, config or EngineConfig()
@@ -102,7 +102,7 @@ class Engine:
         continuations: Sequence[Sequence[int]],
         progress: Progress | None = None,
     ) -> list[list[float]]:
-        """Natural log-probabilities of the tokens of each continuation behind its prompt; common beginnings are shared."""
+        """Natural log-probabilities of each continuation's tokens behind its prompt; common beginnings are shared."""
         if len(prompts) != len(continuations):
             raise HerdError(f"{len(prompts)} prompts came with {len(continuations)} continuations")
         pairs = zip(prompts, continuations, strict=True)
@@ -131,7 +131,8 @@ class Engine:
     def submit(self, request: Request) -> int:
         """Puts a request in line and returns its id; ``HerdError`` if it can never run."""
         prompt, limit = np.asarray(request.prompt, dtype=np.int64), 0
-        room = self.model.config.max_positions - len(prompt)
+        longest = self.model.config.max_positions
+        room = longest - len(prompt)
         self._check_ids(prompt, "prompt")
         if not len(prompt):
             raise HerdError("a prompt must hold at least one token, for example the begin token")
@@ -149,9 +150,7 @@ class Engine:
             if request.sampling.grammar is not None:
                 self._matcher(request.sampling)
         if wanted > room + (request.continuation is not None):
-            raise HerdError(
-                f"{len(prompt)} tokens of prompt leave no room for {wanted} more in the model's {self.model.config.max_positions}"
-            )
+            raise HerdError(f"{len(prompt)} tokens of prompt leave no room for {wanted} more in the model's {longest}")
         needed = self._scheduler.pages_needed(len(tokens), limit)
         if needed > self._scheduler.pool.pages:
             raise HerdError(
@@ -159,7 +158,7 @@ class Engine:
                 f" but cache_bytes allows {self._scheduler.pool.pages}"
             )
         self._next_id += 1
-        keys = page_keys(tokens.tolist(), self.config.page_size)
+        keys = page_keys(tokens, self.config.page_size)
         self._scheduler.add(Group(self._next_id, request, tokens, keys, limit))
         return self._next_id
 

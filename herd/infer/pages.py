@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 
-def page_keys(tokens: Sequence[int], page_size: int, parent: bytes = b"") -> list[bytes]:
-    """One key per full page of ``tokens``; a key depends on everything before its page, ``parent`` being what that is."""
+def page_keys(tokens: Sequence[int] | np.ndarray, page_size: int, parent: bytes = b"") -> list[bytes]:
+    """One key per full page of ``tokens``; it depends on everything before the page, for which ``parent`` stands."""
     keys = []
     data = np.asarray(tokens, dtype=np.int64).tobytes()
     width = page_size * 8

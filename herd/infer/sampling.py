@@ -66,7 +66,7 @@ def uniform(seeds_B: np.ndarray, steps_B: np.ndarray) -> np.ndarray:
     return (z >> np.uint64(32)).astype(np.float64) * 2.0**-32
 
 
-def _thresholds_B1(probs_BV: Tensor, top_p_B: Tensor, top_k_B: Tensor, candidates: int) -> tuple[Tensor, Tensor]:
+def _thresholds(probs_BV: Tensor, top_p_B: Tensor, top_k_B: Tensor, candidates: int) -> tuple[Tensor, Tensor]:
     """Smallest probability that stays in each row, and whether ``candidates`` values were enough to know it."""
     largest_BC = probs_BV.topk(candidates, dim=-1).values
     sums_BC = largest_BC.cumsum(-1)
@@ -84,11 +84,11 @@ def _thresholds_B1(probs_BV: Tensor, top_p_B: Tensor, top_k_B: Tensor, candidate
 def _filter(probs_BV: Tensor, top_p_B: Tensor, top_k_B: Tensor) -> Tensor:
     """Sets to zero what lies outside top-k and the nucleus."""
     vocabulary = probs_BV.shape[1]
-    threshold_B1, known_B = _thresholds_B1(probs_BV, top_p_B, top_k_B, min(_CANDIDATES, vocabulary))
+    threshold_B1, known_B = _thresholds(probs_BV, top_p_B, top_k_B, min(_CANDIDATES, vocabulary))
     open_B = (top_p_B >= 1) & (top_k_B == 0)
     wide_B = ~(known_B | open_B)
     if bool(wide_B.any()):
-        threshold_B1[wide_B] = _thresholds_B1(probs_BV[wide_B], top_p_B[wide_B], top_k_B[wide_B], vocabulary)[0]
+        threshold_B1[wide_B] = _thresholds(probs_BV[wide_B], top_p_B[wide_B], top_k_B[wide_B], vocabulary)[0]
     threshold_B1 = threshold_B1.masked_fill(open_B[:, None], 0.0)
     return probs_BV.masked_fill(probs_BV < threshold_B1, 0.0)
 

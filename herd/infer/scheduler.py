@@ -168,7 +168,7 @@ class Scheduler:
             del self._being_computed[key]
 
     def to_copy(self, slots: np.ndarray) -> tuple[list[int], list[int]]:
-        """Before the first write behind a prompt: pages to copy and their copies; a page held by one is kept as it is."""
+        """Before the first write behind a prompt: pages to copy, and their copies; who holds a page alone keeps it."""
         sources, targets = [], []
         for slot in slots.tolist():
             output = self.slots.output(slot)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Output:
-    """What does not fit into an array about one running output; ``spare`` is the page that a shared one is copied to."""
+    """What an array cannot hold about a running output; ``spare`` is the page to which a shared one is copied."""
 
     group: "Group"
     index: int
