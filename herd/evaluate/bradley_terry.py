@@ -48,9 +48,7 @@ def strengths(wins: np.ndarray) -> np.ndarray:
     return logs
 
 
-def ratings(
-    games: Sequence[Game], models: Sequence[str], seed: int, resamples: int = RESAMPLES // 4
-) -> dict[str, Estimate]:
+def ratings(games: Sequence[Game], models: Sequence[str], seed: int, resamples: int = 500) -> dict[str, Estimate]:
     """Elo-scaled rating of every model; the mean over models is 1000 and ``n`` counts a model's games.
 
     The bootstrap draws prompts, not games: games on one prompt are not independent.

@@ -72,7 +72,7 @@ def _share(length: int, hit: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Contamination:
-    """The chosen ratio T_D, the share of items above it and the gain with its interval; T_D 1 means none significant."""
+    """The chosen ratio T_D, the share of items above it and its gain; T_D 1: no gain is significant."""
 
     threshold: float
     share: float

@@ -1,0 +1,162 @@
+"""The stage that raises the guard: the smallest base model, fine-tuned to emit verdicts, with a calibrated threshold.
+
+    train_guard(GuardConfig(), base, corpus, out, Progress())
+
+``out`` becomes a Hugging Face directory with ``guard.json`` (policy, threshold), ``calibration.jsonl`` (what the
+threshold was chosen on), ``training/metrics.jsonl`` and ``stats.json``.  The loss falls on the verdict alone, as in
+Llama Guard; the loop is that of every other training.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from herd.formats.huggingface import load_model, save_model
+from herd.foundation.config import Config
+from herd.foundation.errors import HerdError
+from herd.foundation.files import write_json, write_jsonl
+from herd.foundation.progress import Progress
+from herd.foundation.seeds import numpy_from
+from herd.guard.classifier import Guard, GuardSettings
+from herd.guard.data import GuardExample, make_examples, read_pages
+from herd.guard.policy import PolicyConfig, guard_prompt, verdict_text
+from herd.infer.engine import Engine
+from herd.model.transformer import Transformer
+from herd.tokenizer.chat import ChatFormat, EncodedChat
+from herd.tokenizer.tokenizer import Tokenizer
+from herd.train.batch import Batch, document_batch, next_token_loss
+from herd.train.loop import TrainConfig, train
+from herd.train.schedule import BatchRamp, OptimizerConfig
+
+
+class GuardConfig(Config):
+    """How the guard is raised: on ``examples``, ``epochs`` times; ``calibration`` other ones choose the threshold."""
+
+    policy: PolicyConfig = PolicyConfig()
+    examples: int = Field(default=3000, gt=0)
+    calibration: int = Field(default=600, gt=0)
+    pages: int = Field(default=1500, ge=0, description="excerpts of the corpus that serve as harmless tool results")
+    epochs: int = Field(default=2, gt=0)
+    rows: int = Field(default=16, gt=0, description="examples of a step")
+    learning_rate: float = Field(default=2e-3, gt=0)
+    warmup_share: float = Field(default=0.1, ge=0, lt=1)
+    micro_tokens: int = Field(default=4096, gt=0)
+    seed: int = 0
+
+
+class ExampleSource:
+    """Micro-batches of encoded examples: every epoch is a fresh permutation, cut into steps of ``rows``."""
+
+    def __init__(self, dialogues: Sequence[EncodedChat], rows: int, micro_tokens: int, seed: int) -> None:
+        self.dialogues, self.rows, self.micro_tokens, self.seed = dialogues, rows, micro_tokens, seed
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that show every example once; the rest of the last permutation that fills no step is left out."""
+        return max(1, len(self.dialogues) // self.rows)
+
+    def batches(self, step: int) -> list[Batch]:
+        """The micro-batches of ``step``, a pure function of it."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = numpy_from(self.seed, "guard-order", epoch).permutation(len(self.dialogues))
+        chosen = [self.dialogues[i] for i in order[place * self.rows : (place + 1) * self.rows]]
+        micro: list[list[EncodedChat]] = [[]]
+        for dialogue in chosen:
+            if micro[-1] and sum(len(other.ids) for other in micro[-1]) + len(dialogue.ids) > self.micro_tokens:
+                micro.append([])
+            micro[-1].append(dialogue)
+        return [document_batch([d.ids for d in group], [d.mask for d in group]) for group in micro]
+
+
+def encode_example(chat: ChatFormat, example: GuardExample, policy: PolicyConfig) -> EncodedChat:
+    """The request and its verdict as one dialogue; the mask holds the verdict and its terminator."""
+    request = {"role": "user", "content": guard_prompt(example.item, policy)}
+    verdict = {"role": "assistant", "content": verdict_text(example.categories)}
+    return chat.encode([request, verdict])
+
+
+def best_threshold(scores: Sequence[float], unsafe: Sequence[bool]) -> float:
+    """The threshold of the largest F1, in the middle between the two scores that it divides (in log-odds).
+
+    Raises:
+        ValueError: if no item is unsafe, since F1 has no meaning then.
+    """
+    if not any(unsafe):
+        raise ValueError("a threshold needs unsafe items to be calibrated on")
+    order = np.argsort(-np.asarray(scores, float), kind="stable")
+    ranked, truth = np.asarray(scores, float)[order], np.asarray(unsafe)[order]
+    hits, count = np.cumsum(truth), np.arange(1, len(truth) + 1)
+    f1 = 2 * hits / (count + truth.sum())
+    # Equal scores cannot be divided: only the last of them is a place to cut.
+    f1[:-1][ranked[:-1] == ranked[1:]] = -1.0
+    best = int(np.argmax(f1))
+    odds = np.log(np.clip(ranked, 1e-12, 1 - 1e-12)) - np.log1p(-np.clip(ranked, 1e-12, 1 - 1e-12))
+    middle = odds[best] - 1.0 if best + 1 == len(odds) else (odds[best] + odds[best + 1]) / 2
+    return float(1 / (1 + np.exp(-middle)))
+
+
+def train_guard(config: GuardConfig, base: Path, corpus: Path, out: Path, progress: Progress) -> None:
+    """Stage: fine-tunes ``base`` on examples made from the templates and the corpus' pages, then calibrates."""
+    model, tokenizer = load_model(base), Tokenizer.load(base)
+    if not isinstance(model, Transformer):
+        raise HerdError(f"{base}: the guard is raised from a language model, and this is a reward model")
+    pages = read_pages(corpus, config.pages, config.seed) if config.pages else []
+    chat = ChatFormat(tokenizer)
+    examples = make_examples("train", config.examples, pages, config.policy, config.seed)
+    dialogues = [encode_example(chat, example, config.policy) for example in examples]
+    _check_lengths(dialogues, model, base)
+    source = ExampleSource(dialogues, config.rows, config.micro_tokens, config.seed)
+    training = _train_config(config, source, max(len(dialogue.ids) for dialogue in dialogues))
+    report = train(training, model, source, next_token_loss, out / "training", progress, name="training the guard")
+    save_model(model, base, out)
+    guard = Guard(Engine(model, tokenizer), GuardSettings(policy=config.policy, threshold=0.5))
+    figures = _calibrate(
+        guard, make_examples("calibration", config.calibration, pages, config.policy, config.seed), out
+    )
+    write_json(out / "stats.json", {"training": report.figures, "examples": len(examples), "calibration": figures})
+    shutil.rmtree(out / "training" / "checkpoints", ignore_errors=True)
+
+
+def _check_lengths(dialogues: Sequence[EncodedChat], model: Transformer, base: Path) -> None:
+    longest, most = max(len(dialogue.ids) for dialogue in dialogues), model.config.max_positions
+    if longest > most:
+        raise HerdError(f"{base}: the guard's longest example has {longest} tokens, but this model reads only {most}")
+
+
+def _train_config(config: GuardConfig, source: ExampleSource, longest: int) -> TrainConfig:
+    steps = config.epochs * source.steps_per_epoch
+    optimizer = OptimizerConfig(
+        learning_rate=config.learning_rate, warmup_steps=int(steps * config.warmup_share), schedule="linear"
+    )
+    return TrainConfig(
+        steps=steps,
+        optimizer=optimizer,
+        batch=BatchRamp.constant(config.rows),
+        sequence_length=max(longest, 2),
+        micro_tokens=config.micro_tokens,
+        seed=config.seed,
+    )
+
+
+def _calibrate(guard: Guard, examples: Sequence[GuardExample], out: Path) -> dict[str, float]:
+    """Chooses the threshold, writes ``guard.json`` and ``calibration.jsonl``; returns figures of the split."""
+    scores = guard.probabilities([example.item for example in examples])
+    unsafe = [bool(example.categories) for example in examples]
+    threshold = best_threshold(scores, unsafe)
+    Guard(guard.engine, guard.settings.model_copy(update={"threshold": threshold})).save_settings(out)
+    rows = (
+        {"kind": e.item.kind, "prompt": e.item.prompt, "text": e.item.text, "categories": e.categories, "score": score}
+        for e, score in zip(examples, scores, strict=True)
+    )
+    write_jsonl(out / "calibration.jsonl", rows)
+    flagged = [score >= threshold for score in scores]
+    true_positives = sum(flag and bad for flag, bad in zip(flagged, unsafe, strict=True))
+    return {
+        "threshold": threshold,
+        "n": len(examples),
+        "f1": 2 * true_positives / max(1, sum(flagged) + sum(unsafe)),
+        "false_positive_rate": (sum(flagged) - true_positives) / max(1, len(unsafe) - sum(unsafe)),
+    }
