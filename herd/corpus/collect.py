@@ -24,7 +24,9 @@ from herd.foundation.progress import Progress
 class PagesConfig(Config):
     """What the stage ``pages`` reads."""
 
-    sources: tuple[SourceConfig, ...] = Field((PythonDocs(),), min_length=1, description="read one after the other")
+    sources: tuple[SourceConfig, ...] = Field(
+        default=(PythonDocs(),), min_length=1, description="read one after the other"
+    )
 
 
 def pages_fingerprint(config: PagesConfig) -> list[dict[str, Any]]:
@@ -33,7 +35,10 @@ def pages_fingerprint(config: PagesConfig) -> list[dict[str, Any]]:
 
 
 def collect(config: PagesConfig, out: Path, progress: Progress) -> None:
-    """Writes ``pages/*.parquet``, ``skipped.jsonl`` and ``stats.json`` to ``out``; no page at all is a ``HerdError``."""
+    """Writes ``pages/*.parquet``, ``skipped.jsonl`` and ``stats.json`` to ``out``.
+
+    Raises ``HerdError`` for a source that cannot be read and where all sources together give no page.
+    """
     started = time.monotonic()
     skipped: list[dict[str, str]] = []
     counts: Counter[tuple[str, str]] = Counter()

@@ -20,9 +20,8 @@ PASSAGE_COLUMNS = ("document_id", "name", "signature", "text", "url", "package",
 _SCHEMA = pa.schema([pa.field(name, pa.string()) for name in PASSAGE_COLUMNS])
 _ROWS_PER_GROUP = 10_000
 _PROSE_CHARACTERS = 1_500
-_SENTENCE_END = re.compile(
-    r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!etc\.)(?<!cf\.)(?<!vs\.)[\"')\]`]*\s+(?=[A-Z`'\"*(\[]|$)"
-)
+_ABBREVIATIONS = "".join(rf"(?<!\b{word}\.)" for word in (r"e\.g", r"i\.e", "etc", "cf", "vs", "approx", "resp"))
+_SENTENCE_END = re.compile(rf"(?<=[.!?]){_ABBREVIATIONS}[\"')\]`]*\s+(?=[A-Z`'\"*(\[]|$)")
 _CALL = re.compile(r"^[\w.]+\(.*\)(?: ?-> ?.+)?$")
 _RULE = re.compile(r"^[=\-~^*#_+.]{3,}$")
 
@@ -49,9 +48,8 @@ def passages(text: str, title: str, *, pydoc: bool = True) -> list[Passage]:
     if not pydoc:
         return _prose(text, title)
     heading = re.compile(rf"^(?:class )?({re.escape(title)}(?:\.[A-Za-z_]\w*)+)(?=\(| = |$)[^\n]*", flags=re.MULTILINE)
-    starts = [
-        match for match in heading.finditer(text) if text[max(match.start() - 2, 0) : match.start()] in ("", "\n\n")
-    ]
+    candidates = heading.finditer(text)
+    starts = [match for match in candidates if text[max(match.start() - 2, 0) : match.start()] in ("", "\n\n")]
     ends = [*(match.start() for match in starts[1:]), len(text)][: len(starts)]
     found = _prose(text[: starts[0].start()] if starts else text, title)
     for match, end in zip(starts, ends, strict=True):

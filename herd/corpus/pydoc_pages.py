@@ -143,7 +143,8 @@ class _Writer:
 
     def _members(self, contents: LexborNode, owner: str) -> None:
         """The members of a class: own ones in full, those of a public base as one line of names."""
-        heading, named = "", []
+        heading = ""
+        named: list[str] = []
         for node in [*_children(contents), None]:
             if node is None or node.tag == "hr":
                 self._named(owner, heading, named)

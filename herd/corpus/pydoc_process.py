@@ -46,7 +46,8 @@ class _Child:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=home,
             env=_environment(home), encoding="utf-8", start_new_session=True,
         )  # fmt: skip
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._questions: IO[str] = self._process.stdin
         self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._patience = _FIRST_REPLY_SECONDS

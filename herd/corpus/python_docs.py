@@ -43,15 +43,21 @@ class PythonDocs(Config):
     """The documentation of the standard library and of installed distributions."""
 
     kind: Literal["python-docs"] = "python-docs"
-    stdlib: bool = Field(True, description="whether the standard library is documented")
-    packages: tuple[str, ...] | None = Field(None, description="distributions; None stands for Herd's own base needs")
-    readmes: bool = Field(True, description="whether the distributions' READMEs are read")
-    exclude: tuple[str, ...] = Field(_TWINS, description="modules left out, each with everything below it")
-    max_characters: int = Field(8_000_000, gt=0, description="HTML per distribution, shallow modules first")
-    max_page_characters: int = Field(4_000_000, gt=0, description="a longer page is skipped, with its reason")
-    max_source_characters: int = Field(1_000_000, ge=0, description="Python sources per distribution; 0 for none")
-    seconds_per_module: float = Field(20.0, gt=0, description="what takes longer to import and render is skipped")
-    processes: int = Field(2, ge=1, le=2, description="children that render at the same time")
+    stdlib: bool = Field(default=True, description="whether the standard library is documented")
+    packages: tuple[str, ...] | None = Field(
+        default=None, description="distributions; None stands for Herd's own base needs"
+    )
+    readmes: bool = Field(default=True, description="whether the distributions' READMEs are read")
+    exclude: tuple[str, ...] = Field(default=_TWINS, description="modules left out, each with everything below it")
+    max_characters: int = Field(default=8_000_000, gt=0, description="HTML per distribution, shallow modules first")
+    max_page_characters: int = Field(default=4_000_000, gt=0, description="a longer page is skipped, with its reason")
+    max_source_characters: int = Field(
+        default=1_000_000, ge=0, description="Python sources per distribution; 0 for none"
+    )
+    seconds_per_module: float = Field(
+        default=20.0, gt=0, description="what takes longer to import and render is skipped"
+    )
+    processes: int = Field(default=2, ge=1, le=2, description="children that render at the same time")
 
 
 @dataclass(frozen=True)
@@ -110,8 +116,8 @@ def distribution(name: str) -> Package:
     files = {
         path.as_posix(): Path(str(found.locate_file(path))) for path in found.files or () if ".." not in path.parts
     }
-    readme = found.metadata.get_payload()
-    text = readme.strip() if isinstance(readme, str) and readme.strip() else None
+    readme = found.metadata.json.get("description")
+    text = str(readme).strip() or None if readme else None
     modules = _shallow_first(set(_public_modules(files)))
     return Package(found.name, found.version, modules, files, text, _license(found))
 
@@ -128,10 +134,11 @@ def _distribution(name: str) -> metadata.Distribution:
 
 
 def _license(found: metadata.Distribution) -> str | None:
-    declared = found.metadata.get("License-Expression") or found.metadata.get("License")
-    if declared and len(declared) <= 200 and "\n" not in declared:
+    fields = found.metadata.json
+    declared = fields.get("license_expression") or fields.get("license")
+    if isinstance(declared, str) and len(declared) <= 200 and "\n" not in declared:
         return declared
-    classifiers = [text for text in found.metadata.get_all("Classifier") or () if text.startswith("License ::")]
+    classifiers = [text for text in fields.get("classifier", ()) if text.startswith("License ::")]
     return classifiers[0].rpartition("::")[2].strip() if classifiers else None
 
 

@@ -3,11 +3,11 @@
     for page in read_pages(HtmlSource(paths=["site/"])): ...
 
 A source is the documentation of this Python, or files: folders or globs of HTML, WARC, JSONL and Parquet.  A file that
-cannot be read at all is a ``HerdError`` that names it; a page within a file that is no use goes to ``skip`` with a reason.
+cannot be read at all is a ``HerdError`` that names it; a page in it that is no use goes to ``skip`` with a reason.
 """
 
-import glob
 import gzip
+import itertools
 import json
 import zlib
 from collections.abc import Callable, Iterator
@@ -30,9 +30,9 @@ from herd.foundation.files import digest_value
 class Files(Config):
     """What all sources made of files share."""
 
-    name: str | None = Field(None, description="what the pages' column ``source`` says; the kind, if left out")
+    name: str | None = Field(default=None, description="what the pages' column ``source`` says; the kind, if left out")
     paths: tuple[str, ...] = Field(min_length=1, description="files, folders (read with all below them) or globs")
-    license: str | None = Field(None, description="the licence under which these pages may be used")
+    license: str | None = Field(default=None, description="the licence under which these pages may be used")
 
 
 class HtmlSource(Files):
@@ -45,17 +45,17 @@ class WarcSource(Files):
     """Web archives, plain or compressed; every HTML response in them is a page."""
 
     kind: Literal["warc"] = "warc"
-    max_page_bytes: int = Field(8_000_000, gt=0, description="a longer response is skipped")
+    max_page_bytes: int = Field(default=8_000_000, gt=0, description="a longer response is skipped")
 
 
 class RowSource(Files):
     """Files of rows; these name the columns."""
 
-    content: str = Field("text", description="the column that holds the text")
-    content_kind: Literal["text", "html", "code"] = Field("text", description="what that column holds")
-    url: str = Field("url", description="the column with the address; a row without one gets file and number")
-    date: str = Field("date", description="the column with the date, if there is one")
-    title: str = Field("title", description="the column with the title, if there is one")
+    content: str = Field(default="text", description="the column that holds the text")
+    content_kind: Literal["text", "html", "code"] = Field(default="text", description="what that column holds")
+    url: str = Field(default="url", description="the column with the address; a row without one gets file and number")
+    date: str = Field(default="date", description="the column with the date, if there is one")
+    title: str = Field(default="title", description="the column with the title, if there is one")
 
 
 class JsonlSource(RowSource):
@@ -97,7 +97,7 @@ def source_files(source: HtmlSource | WarcSource | JsonlSource | ParquetSource) 
     """The files of ``source`` in order, each once; a path that leads to none is a ``HerdError`` that names it."""
     found: dict[Path, None] = {}
     for text in source.paths:
-        matches = [Path(match) for match in sorted(glob.glob(str(Path(text).expanduser()), recursive=True))]
+        matches = _matches(Path(text).expanduser())
         files = [file for match in matches for file in _below(match, _SUFFIXES[source.kind])]
         if not files:
             wanted = " or ".join(_SUFFIXES[source.kind])
@@ -113,6 +113,15 @@ def fingerprint(source: SourceConfig) -> dict[str, Any]:
         return {"config": source.model_dump(mode="json"), "versions": versions(source)}
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in source_files(source)]
     return {"config": source.model_dump(mode="json"), "files": len(stats), "digest": digest_value(stats)}
+
+
+def _matches(path: Path) -> list[Path]:
+    """``path`` itself if it exists, else everything that it matches as a glob."""
+    if path.exists():
+        return [path]
+    fixed = Path(*itertools.takewhile(lambda part: not any(sign in part for sign in "*?["), path.parts))
+    pattern = str(path.relative_to(fixed))
+    return sorted(fixed.glob(pattern)) if pattern != "." and fixed.is_dir() else []
 
 
 def _below(path: Path, suffixes: tuple[str, ...]) -> list[Path]:

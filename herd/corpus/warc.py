@@ -51,21 +51,25 @@ def _page(record: Any, place: str, source: str, licence: str | None, max_bytes: 
     url = (record.headers.get("WARC-Target-URI") or "").strip("<> ")
     name = url or place
     if declared > max_bytes:
-        return skip(name, f"longer than {max_bytes:,} bytes")
+        skip(name, f"longer than {max_bytes:,} bytes")
+        return None
     record.freeze()
     if record.content_length < declared or record.headers.get("WARC-Truncated"):
-        return skip(name, "the record is truncated")
+        skip(name, "the record is truncated")
+        return None
     try:
         record.parse_http(auto_decode="all")
         data = record.reader.read()
     except OSError as error:
-        return skip(name, f"broken HTTP response ({error})")
+        skip(name, f"broken HTTP response ({error})")
+        return None
     if record.http_headers is None or record.http_headers.status_code != _HTTP_OK:
         return None
     if (record.http_content_type or "").lower() not in _HTML_TYPES:
         return None
     text = decode_html(data, record.http_charset)
     if text is None or not text.strip():
-        return skip(name, "binary data" if text is None else "empty page")
+        skip(name, "binary data" if text is None else "empty page")
+        return None
     day = record.record_date.date().isoformat() if record.record_date else None
     return Page(name, source, "html", text, date=day, license=licence)
