@@ -1,0 +1,118 @@
+"""Dialogues as training batches: one document a dialogue, a target only where the assistant speaks.
+
+Rows are packed by putting whole dialogues one after another on the flat axis; attention never crosses from one to the
+next, so a packed batch gives the same loss as every dialogue alone (tests/align/test_sft.py).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from herd.foundation.errors import HerdError
+from herd.foundation.files import read_jsonl
+from herd.foundation.seeds import numpy_from
+from herd.model.attention import document_positions
+from herd.model.loss import IGNORE
+from herd.tokenizer.chat import ChatFormat
+from herd.train.batch import Batch
+
+
+@dataclass(frozen=True)
+class Example:
+    """One dialogue: what the model reads, and the token that it should say next (``IGNORE`` where it need not)."""
+
+    tokens: list[int]
+    targets: list[int]
+
+    @property
+    def trained(self) -> int:
+        """Number of tokens with a target."""
+        return sum(target != IGNORE for target in self.targets)
+
+
+def encode_dialogue(chat: ChatFormat, row: Mapping[str, Any]) -> Example:
+    """Encodes one row of a dialogues file (``messages`` and, where there are any, ``tools``)."""
+    encoded = chat.encode(row["messages"], tools=row.get("tools") or None)
+    shifted = zip(encoded.ids[1:], encoded.mask[1:], strict=True)
+    return Example(encoded.ids[:-1], [token if trained else IGNORE for token, trained in shifted])
+
+
+def read_dialogues(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Yields the dialogues of JSONL files, or of the ``dialogues.jsonl`` in directories, in order."""
+    for path in files:
+        file = path / "dialogues.jsonl" if path.is_dir() else path
+        for number, row in enumerate(read_jsonl(file), start=1):
+            if not isinstance(row, dict) or not isinstance(row.get("messages"), list):
+                raise HerdError(f"{file}, dialogue {number}: it has no list of messages")
+            yield row
+
+
+def encode_dialogues(
+    chat: ChatFormat, rows: Iterable[Mapping[str, Any]], longest: int
+) -> tuple[list[Example], dict[str, int]]:
+    """Encodes dialogues; drops those above ``longest`` tokens or without a target, and counts what was dropped."""
+    examples: list[Example] = []
+    dropped = {"too long": 0, "nothing to learn": 0}
+    for row in rows:
+        example = encode_dialogue(chat, row)
+        if len(example.tokens) > longest:
+            dropped["too long"] += 1
+        elif not example.trained:
+            dropped["nothing to learn"] += 1
+        else:
+            examples.append(example)
+    return examples, dropped
+
+
+def fill_steps(sizes: Sequence[int], tokens_per_step: int, epochs: int, seed: int) -> list[list[int]]:
+    """Which items every step reads: each epoch in an order of its own, a step is full before ``tokens_per_step``.
+
+    An item larger than a step gets one to itself. A pure function of its arguments.
+    """
+    steps: list[list[int]] = []
+    for epoch in range(epochs):
+        order = numpy_from(seed, "epoch", epoch).permutation(len(sizes)).tolist()
+        current: list[int] = []
+        filled = 0
+        for item in order:
+            if current and filled + sizes[item] > tokens_per_step:
+                steps.append(current)
+                current, filled = [], 0
+            current.append(item)
+            filled += sizes[item]
+        if current:
+            steps.append(current)
+    return steps
+
+
+def pack(examples: Sequence[Example]) -> Batch:
+    """Puts examples one after another on the flat axis, each a document of its own."""
+    lengths = [len(example.tokens) for example in examples]
+    return Batch(
+        tokens_N=torch.tensor([token for example in examples for token in example.tokens]),
+        positions_N=document_positions(lengths),
+        targets_N=torch.tensor([target for example in examples for target in example.targets]),
+        lengths=lengths,
+    )
+
+
+class DialogueSource:
+    """The batches of supervised finetuning: ``batches(step)`` is a pure function of the step."""
+
+    def __init__(self, examples: Sequence[Example], tokens_per_step: int, epochs: int, seed: int) -> None:
+        if not examples:
+            raise HerdError("there is no dialogue to train on")
+        self._examples = examples
+        self._steps = fill_steps([len(example.tokens) for example in examples], tokens_per_step, epochs, seed)
+
+    @property
+    def steps(self) -> int:
+        """Number of steps in all epochs."""
+        return len(self._steps)
+
+    def batches(self, step: int) -> list[Batch]:
+        """The one micro-batch of a step."""
+        return [pack([self._examples[index] for index in self._steps[step]])]

@@ -1,0 +1,40 @@
+"""Supervised finetuning: cross-entropy on what the assistant says, nothing on what it is told (paper, section 4.1.3).
+
+    sft(SftConfig(), base=base_directory, dialogues=[synthetic, sampled], out=out, progress=progress)
+
+Every dialogue is a document of its own in a packed row. ``out`` becomes a Hugging Face directory.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from herd.align.examples import DialogueSource, encode_dialogues, read_dialogues
+from herd.align.fit import FitConfig, finish, fit, load_chat, load_transformer
+from herd.foundation.progress import Progress
+from herd.train.batch import next_token_loss
+from herd.train.schedule import OptimizerConfig
+
+
+class SftConfig(FitConfig):
+    """Supervised finetuning. The paper's 1e-5 is for 8B and more; models of a few million need two orders above."""
+
+    optimizer: OptimizerConfig = OptimizerConfig(
+        learning_rate=2e-3, schedule="linear", final_fraction=0.0, warmup_steps=20
+    )
+    epochs: int = 2
+    tokens_per_step: int = 2048
+
+
+def sft(config: SftConfig, base: Path, dialogues: Sequence[Path], out: Path, progress: Progress) -> None:
+    """Finetunes the model in ``base`` on dialogues and writes it and ``stats.json`` to ``out``."""
+    model, chat = load_transformer(base), load_chat(base)
+    examples, dropped = encode_dialogues(chat, read_dialogues(dialogues), config.longest)
+    source = DialogueSource(examples, config.tokens_per_step, config.epochs, config.seed)
+    report = fit(config, model, source, next_token_loss, out, progress, "finetuning")
+    figures = {
+        "dialogues": len(examples),
+        "dropped": dropped,
+        "tokens": config.epochs * sum(len(example.tokens) for example in examples),
+        "trained_tokens": config.epochs * sum(example.trained for example in examples),
+    }
+    finish(model, base, out, report, figures)
