@@ -187,7 +187,7 @@ def content_text(message: Message, number: int) -> str:
     if isinstance(content, Sequence):
         texts = [part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
         if len(texts) == len(content) and all(isinstance(text, str) for text in texts):
-            return "".join(texts)
+            return "".join(map(str, texts))
     raise HerdError(f"message {number}: its content is neither text nor a list of text parts")
 
 
