@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from selectolax.lexbor import LexborHTMLParser
 
+from herd.corpus.layout import Block
+from herd.corpus.main_text import main_blocks
 from herd.corpus.pages import Page
 from herd.corpus.pydoc_pages import is_pydoc, pydoc_text, pydoc_title
 
@@ -25,20 +27,28 @@ class Extracted:
 
 def extract_page(page: Page) -> Extracted:
     """Extracts by the page's kind; what the source knew of title and date wins over what the page says."""
-    if page.kind == "html":
-        found = extract_html(page.content)
-    else:
-        found = Extracted(page.content)
+    found = extract_html(page.content) if page.kind == "html" else Extracted(page.content)
     return Extracted(found.text, page.title or found.title, page.date or found.date, found.author, found.language)
 
 
 def extract_html(html: str) -> Extracted:
-    """The main text of an HTML page."""
+    """The main text of an HTML page, with headings, lists, tables, code and formulas as plain text."""
     tree = LexborHTMLParser(html)
     if is_pydoc(tree):
         return Extracted(pydoc_text(tree), pydoc_title(tree), language="en")
-    for node in tree.css("script, style, nav, footer, aside, form"):
-        node.decompose()
     title = tree.css_first("title")
-    text = tree.body.text(separator="\n", strip=True) if tree.body is not None else ""
+    text = _join(main_blocks(tree.body)) if tree.body is not None else ""
     return Extracted(text, title.text(strip=True) if title is not None else None)
+
+
+def _join(blocks: list[Block]) -> str:
+    """Blocks as text: an empty line between them, except within a list or a table."""
+    pieces: list[str] = []
+    before: Block | None = None
+    for block in blocks:
+        if before is not None:
+            together = before.kind == block.kind and block.kind in ("item", "row")
+            pieces.append("\n" if together else "\n\n")
+        pieces.append(block.text)
+        before = block
+    return "".join(pieces)
