@@ -106,8 +106,8 @@ class Chunk:
 class StepPlan:
     """What a step computes, in the order of its flat axis.
 
-    ``table`` (B, M) and ``lengths`` (B,), the new token counted, describe the decoding rows, longest first; ``fresh`` are
-    chunks with ``start`` 0 and ``continued`` the others.
+    ``table`` (B, M) and ``lengths`` (B,; the new token counted) describe the decoding rows, longest first;
+    ``fresh`` are chunks with ``start`` 0 and ``continued`` the others.
     """
 
     table: Tensor

@@ -120,6 +120,8 @@ class Engine:
             with (progress or Progress.silent()).task(what, total, "outputs") as task:
                 while self._scheduler.busy:
                     for event in self.step():
+                        if event.error is not None:
+                            raise event.error
                         results[place[event.request]][event.output] = event.completion
                         task.advance()
         except BaseException:
@@ -340,21 +342,21 @@ class Engine:
         events = []
         for row in np.union1d(np.flatnonzero(ended), watched).tolist():
             slot, token, by_id = int(rows[row]), int(chosen[row]), bool(stopped[row])
-            output, text, done = self._slots.output(slot), "", bool(ended[row])
-            by_rule = False
-            if output.text is not None and not by_id:
-                text = output.text.push(token)
-                by_rule = output.text.stopped
-            if output.matcher is not None and not by_id:
-                by_rule = output.matcher.accept(token) or by_rule
-            done = done or by_rule
+            if self._slots.outputs[slot] is None:
+                continue  # its request was taken out just now, for an error in another of its outputs
+            output = self._slots.output(slot)
+            try:
+                text, by_rule = ("", False) if by_id else output.take(token)
+            except HerdError as error:
+                self._scheduler.cancel(output.group)
+                events.append(Event(output.group.id, output.index, error=error))
+                continue
             completion = None
-            if done:
-                if output.text is not None:
-                    text += output.text.finish()
+            if ended[row] or by_rule:
+                text += output.text.finish() if output.text is not None else ""
                 completion = self._complete(slot, output, by_id, by_rule)
                 self._scheduler.finish(slot)
-            if done or output.group.request.stream:
+            if completion is not None or output.group.request.stream:
                 logprobs = tuple(output.logprobs[-1:]) if output.logprobs else ()
                 events.append(Event(output.group.id, output.index, (token,), text, logprobs, completion))
         return events

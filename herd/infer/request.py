@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from herd.foundation.errors import HerdError
 from herd.infer.sampling import Sampling
 
-FinishReason = Literal["stop", "eom", "length", "cancelled"]
+FinishReason = Literal["stop", "eom", "length"]
 """``stop``: a stop id, a stop string or a complete grammar; ``eom``: the id that waits for a tool's result."""
 
 
@@ -57,7 +58,10 @@ class Completion:
 
 @dataclass(frozen=True)
 class Event:
-    """News of one output: ids and text that came since the last event, and the completion once it has ended."""
+    """News of one output: ids and text that came since the last event, and the completion once it has ended.
+
+    ``error``: the whole request could not go on (its grammar became too complex) and was taken out.
+    """
 
     request: int
     output: int
@@ -65,3 +69,4 @@ class Event:
     text: str = ""
     logprobs: tuple[TokenLogProb, ...] = ()
     completion: Completion | None = None
+    error: HerdError | None = None

@@ -1,6 +1,6 @@
 """The running outputs in arrays, one row (slot) each, so that a step costs a few array operations for all of them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +25,17 @@ class Output:
     text: TextStream | None = None
     matcher: Matcher | None = None
     logprobs: list[TokenLogProb] | None = None
-    started: bool = field(default=False)
+    started: bool = False
+
+    def take(self, token: int) -> tuple[str, bool]:
+        """Moves text and grammar past an id that is no stop id: new text, and whether the output ends here by rule."""
+        text, ended = "", False
+        if self.text is not None:
+            text = self.text.push(token)
+            ended = self.text.stopped
+        if self.matcher is not None:
+            ended = self.matcher.accept(token) or ended
+        return text, ended
 
 
 class Slots:
