@@ -1,0 +1,73 @@
+"""Training on documents as a stage: from shards to a model that others can read, and on from there."""
+
+import math
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from herd.formats.huggingface import load_transformer
+from herd.foundation.files import read_json
+from herd.foundation.progress import Progress
+from herd.model.config import ModelConfig
+from herd.tokenizer.bpe import train_bpe
+from herd.train.average import AverageConfig
+from herd.train.schedule import OptimizerConfig
+from herd.train.shards import TokenizeConfig, tokenize
+from herd.train.stages import PretrainConfig, RowsFrom, pretrain
+
+SILENT = Progress.silent()
+VOCABULARY = 600
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A corpus of counting songs: token shards and the tokenizer."""
+    root = tmp_path_factory.mktemp("artifacts")
+    texts = [" ".join(f"{number} green bottles on the wall" for number in range(n, n + 30)) for n in range(60)]
+    for folder, chosen in {"documents": texts[:50], "heldout": texts[50:]}.items():
+        (root / "corpus" / folder).mkdir(parents=True)
+        rows = [
+            {"id": f"{folder}{n}", "text": text, "domain": "general", "language": "en", "quality": 1.0}
+            for n, text in enumerate(chosen)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), root / "corpus" / folder / "0.parquet")
+    train_bpe(texts, VOCABULARY).save(root / "tokenizer")
+    (root / "tokens").mkdir()
+    tokenize(TokenizeConfig(workers=1), root / "corpus", root / "tokenizer", root / "tokens", SILENT)
+    return root / "tokens", root / "tokenizer"
+
+
+SHAPE = ModelConfig(VOCABULARY, dim=32, layers=2, heads=2, kv_heads=1, ffn_dim=64, max_positions=64, tied=True)
+CONFIG = PretrainConfig(
+    tokens=20_000,
+    sequence_length=64,
+    batch=(RowsFrom(share=0, rows=2), RowsFrom(share=0.5, rows=4)),
+    optimizer=OptimizerConfig(learning_rate=1e-2),
+    average=AverageConfig(last=3, every=5),
+    compile="off",
+)
+
+
+def test_shares_become_steps_and_keep_the_tokens() -> None:
+    schedule = CONFIG.schedule()
+    assert [(step.step, step.rows) for step in schedule.batch.ramp] == [(0, 2), (78, 4)]
+    assert abs(schedule.tokens() - CONFIG.tokens) <= 4 * 64
+
+
+def test_a_model_learns_is_saved_averaged_and_goes_on_at_a_greater_length(
+    artifacts: tuple[Path, Path], tmp_path: Path
+) -> None:
+    tokens, tokenizer = artifacts
+    for name in ("base", "long"):
+        (tmp_path / name).mkdir()
+    pretrain(CONFIG, SHAPE, tokens, tokenizer, tmp_path / "base", SILENT)
+    figures = read_json(tmp_path / "base" / "stats.json")
+    assert figures["held_out"] < 0.5 * math.log(VOCABULARY)
+    assert figures["averaged"]["held_out"] == pytest.approx(figures["held_out"], abs=0.3)
+    assert not (tmp_path / "base" / "checkpoints").exists()
+    longer = CONFIG.model_copy(update={"sequence_length": 256, "tokens": 4096})
+    pretrain(longer, tmp_path / "base", tokens, tokenizer, tmp_path / "long", SILENT)
+    assert load_transformer(tmp_path / "long").config.max_positions == 256
+    assert read_json(tmp_path / "long" / "stats.json")["held_out"] < figures["held_out"] + 0.2
