@@ -22,12 +22,13 @@ from herd.foundation.progress import Progress
 from herd.foundation.seeds import numpy_from
 from herd.guard.classifier import Guard, GuardSettings
 from herd.guard.data import GuardExample, make_examples, read_pages
-from herd.guard.policy import PolicyConfig, guard_prompt, verdict_text
+from herd.guard.policy import Kind, PolicyConfig, guard_prompt, verdict_text
+from herd.guard.shared_prompt import shared_prompt_batch, shared_prompt_loss
 from herd.infer.engine import Engine
 from herd.model.transformer import Transformer
 from herd.tokenizer.chat import ChatFormat, EncodedChat
 from herd.tokenizer.tokenizer import Tokenizer
-from herd.train.batch import Batch, document_batch, next_token_loss
+from herd.train.batch import Batch
 from herd.train.loop import TrainConfig, train
 from herd.train.schedule import BatchRamp, OptimizerConfig
 
@@ -39,19 +40,18 @@ class GuardConfig(Config):
     examples: int = Field(default=3000, gt=0)
     calibration: int = Field(default=600, gt=0)
     pages: int = Field(default=1500, ge=0, description="excerpts of the corpus that serve as harmless tool results")
-    epochs: int = Field(default=2, gt=0)
-    rows: int = Field(default=16, gt=0, description="examples of a step")
+    epochs: int = Field(default=3, gt=0)
+    rows: int = Field(default=32, gt=0, description="examples of a step")
     learning_rate: float = Field(default=2e-3, gt=0)
     warmup_share: float = Field(default=0.1, ge=0, lt=1)
-    micro_tokens: int = Field(default=4096, gt=0)
     seed: int = 0
 
 
 class ExampleSource:
     """Micro-batches of encoded examples: every epoch is a fresh permutation, cut into steps of ``rows``."""
 
-    def __init__(self, dialogues: Sequence[EncodedChat], rows: int, micro_tokens: int, seed: int) -> None:
-        self.dialogues, self.rows, self.micro_tokens, self.seed = dialogues, rows, micro_tokens, seed
+    def __init__(self, dialogues: Sequence[EncodedChat], kinds: Sequence[Kind], rows: int, seed: int) -> None:
+        self.dialogues, self.kinds, self.rows, self.seed = dialogues, kinds, rows, seed
 
     @property
     def steps_per_epoch(self) -> int:
@@ -59,16 +59,14 @@ class ExampleSource:
         return max(1, len(self.dialogues) // self.rows)
 
     def batches(self, step: int) -> list[Batch]:
-        """The micro-batches of ``step``, a pure function of it."""
+        """The micro-batches of ``step``, a pure function of it: one for each kind of item, since its policy differs."""
         epoch, place = divmod(step, self.steps_per_epoch)
         order = numpy_from(self.seed, "guard-order", epoch).permutation(len(self.dialogues))
-        chosen = [self.dialogues[i] for i in order[place * self.rows : (place + 1) * self.rows]]
-        micro: list[list[EncodedChat]] = [[]]
-        for dialogue in chosen:
-            if micro[-1] and sum(len(other.ids) for other in micro[-1]) + len(dialogue.ids) > self.micro_tokens:
-                micro.append([])
-            micro[-1].append(dialogue)
-        return [document_batch([d.ids for d in group], [d.mask for d in group]) for group in micro]
+        chosen = order[place * self.rows : (place + 1) * self.rows]
+        groups: dict[str, list[EncodedChat]] = {}
+        for number in chosen:
+            groups.setdefault(self.kinds[number], []).append(self.dialogues[number])
+        return [shared_prompt_batch(group) for _, group in sorted(groups.items())]
 
 
 def encode_example(chat: ChatFormat, example: GuardExample, policy: PolicyConfig) -> EncodedChat:
@@ -108,9 +106,9 @@ def train_guard(config: GuardConfig, base: Path, corpus: Path, out: Path, progre
     examples = make_examples("train", config.examples, pages, config.policy, config.seed)
     dialogues = [encode_example(chat, example, config.policy) for example in examples]
     _check_lengths(dialogues, model, base)
-    source = ExampleSource(dialogues, config.rows, config.micro_tokens, config.seed)
+    source = ExampleSource(dialogues, [example.item.kind for example in examples], config.rows, config.seed)
     training = _train_config(config, source, max(len(dialogue.ids) for dialogue in dialogues))
-    report = train(training, model, source, next_token_loss, out / "training", progress, name="training the guard")
+    report = train(training, model, source, shared_prompt_loss, out / "training", progress, name="training the guard")
     save_model(model, base, out)
     guard = Guard(Engine(model, tokenizer), GuardSettings(policy=config.policy, threshold=0.5))
     figures = _calibrate(
@@ -136,7 +134,6 @@ def _train_config(config: GuardConfig, source: ExampleSource, longest: int) -> T
         optimizer=optimizer,
         batch=BatchRamp.constant(config.rows),
         sequence_length=max(longest, 2),
-        micro_tokens=config.micro_tokens,
         seed=config.seed,
     )
 

@@ -40,7 +40,7 @@ def test_overlap_is_the_definition() -> None:
     "disguise",
     [
         str.upper,
-        lambda text: "\n".join(text[i : i + 40] for i in range(0, 0)) or text.replace(" ", "\n   "),
+        lambda text: text.replace(" ", "\n   "),
         lambda text: "<p>" + text.replace(" ", " <b>", 3).replace(" ", "</b> ", 1) + "</p>",
         lambda text: text.replace(" ", ", ", 4) + "!",
         lambda text: "&quot;" + text.replace(" ", "&nbsp;", 2) + "&quot;",
