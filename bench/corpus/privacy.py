@@ -27,7 +27,11 @@ def measure(path: Path, errors: list[str] | None = None) -> dict[str, tuple[int,
     labels, found, findings, right = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     for row in json.loads(path.read_text(encoding="utf-8")):
         text = row["full_text"]
-        wanted = [(s["start_position"], s["end_position"], KINDS[s["entity_type"]]) for s in row["spans"] if s["entity_type"] in KINDS]
+        wanted = [
+            (s["start_position"], s["end_position"], KINDS[s["entity_type"]])
+            for s in row["spans"]
+            if s["entity_type"] in KINDS
+        ]
         got = [(f.start, f.end, f.kind) for f in find_private(text)]
         for span in wanted:
             labels[span[2]] += 1
@@ -55,7 +59,9 @@ def main() -> None:
     table = measure(Path(sys.argv[1]), errors)
     seconds = time.perf_counter() - started
     for kind, (labels, found, findings, right) in table.items():
-        print(f"{kind:6} recall {found}/{labels} = {found / labels:.3f}  precision {right}/{findings} = {right / max(findings, 1):.3f}")
+        print(
+            f"{kind:6} recall {found}/{labels} = {found / labels:.3f}  precision {right}/{findings} = {right / max(findings, 1):.3f}"
+        )
     print(f"{seconds:.2f} s")
     if "--errors" in sys.argv:
         print("\n".join(errors))

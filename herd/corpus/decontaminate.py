@@ -1,0 +1,189 @@
+"""Keeps evaluation texts out of training: every run of eight words that a document shares with one is found and cut.
+
+Texts are compared as streams of case-folded alphanumeric words, mark-up removed, so that re-wrapping, other case, tags
+or Markdown do not hide a leak (paper, section 5.1.4, for the 8-gram overlap).  The default cuts the lines of the block
+around a match and keeps the rest of the page; a page that loses more than ``maximum_cut`` of its characters goes whole.
+
+``decontaminate`` is the stage on a finished corpus; ``Detector`` is what it and ``curate`` use.
+"""
+
+import bisect
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from herd.corpus.words import Hashes, hash_ngrams, hash_words, split_words, strip_markup
+from herd.foundation.config import Config
+from herd.foundation.errors import HerdError
+from herd.foundation.files import read_jsonl
+
+_TEXT_FIELDS = (
+    "text",
+    "texts",
+    "prompt",
+    "completion",
+    "question",
+    "answer",
+    "reference",
+    "references",
+    "choices",
+    "messages",
+)
+
+
+class DecontaminateConfig(Config):
+    """``contaminated`` is the share of an item's words in shared n-grams from which it is reported as contaminated."""
+
+    ngram: int = Field(default=8, ge=2)
+    action: Literal["lines", "document"] = "lines"
+    maximum_cut: float = Field(default=0.5, gt=0, le=1)
+    contaminated: float = Field(default=0.5, gt=0, le=1)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One text of an evaluation set as the n-grams of its words."""
+
+    benchmark: str
+    name: str
+    grams: Hashes
+    words: int
+
+
+def load_items(path: Path, config: DecontaminateConfig) -> list[Item]:
+    """Reads a JSONL file, or every ``*.jsonl`` of a directory; the file's name is the benchmark's.
+
+    A row holds its texts in any of the fields text(s), prompt, completion, question, answer, reference(s), choices and
+    messages; each is compared by itself.
+
+    Raises:
+        HerdError: nothing there, or a row without a text.
+    """
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    if not files:
+        raise HerdError(f"{path}: holds no evaluation texts (expected *.jsonl)")
+    items = []
+    for file in files:
+        for number, row in enumerate(read_jsonl(file), start=1):
+            texts = list(_texts(row)) if isinstance(row, dict) else []
+            if not texts:
+                raise HerdError(f"{file}, row {number}: has no text in any of the fields {', '.join(_TEXT_FIELDS)}")
+            for text in texts:
+                hashes = _hash(text)
+                grams = hash_ngrams(hashes, config.ngram)
+                items.append(Item(file.stem, str(row.get("id", number)), grams, len(hashes)))
+    return items
+
+
+def _texts(row: dict[str, Any]) -> Iterator[str]:
+    for field in _TEXT_FIELDS:
+        value = row.get(field)
+        for entry in value if isinstance(value, list) else [value]:
+            text = entry.get("content") if isinstance(entry, dict) else entry
+            if isinstance(text, str) and text.strip():
+                yield text
+
+
+def _hash(text: str) -> Hashes:
+    return hash_words(split_words(strip_markup(text)))
+
+
+class Detector:
+    """Finds and cuts what documents share with evaluation items, and keeps the account for the report."""
+
+    def __init__(self, items: list[Item], config: DecontaminateConfig) -> None:
+        self._config, self._items = config, items
+        grams = [item.grams for item in items]
+        owners = np.repeat(np.arange(len(items)), [len(gram) for gram in grams])
+        flat = np.concatenate(grams) if grams else np.empty(0, dtype=np.uint64)
+        order = np.argsort(flat, kind="stable")
+        self._flat, self._owners = flat[order], owners[order]
+        self._index = np.unique(flat)
+        self._seen = np.zeros(len(self._index), dtype=np.bool_)
+        self._documents: Counter[str] = Counter()
+        self._characters: Counter[str] = Counter()
+
+    def matches(self, text: str) -> set[str]:
+        """The benchmarks that ``text`` shares an n-gram with; the n-grams are remembered for the report."""
+        if not len(self._index):
+            return set()
+        grams = hash_ngrams(_hash(text), self._config.ngram)
+        found = np.unique(grams[self._is_known(grams)])
+        if not len(found):
+            return set()
+        self._seen[np.searchsorted(self._index, found)] = True
+        low, high = np.searchsorted(self._flat, found, "left"), np.searchsorted(self._flat, found, "right")
+        return {self._items[self._owners[at]].benchmark for a, b in zip(low, high, strict=True) for at in range(a, b)}
+
+    def _is_known(self, grams: Hashes) -> np.ndarray:
+        places = np.minimum(np.searchsorted(self._index, grams), len(self._index) - 1)
+        return self._index[places] == grams
+
+    def clean(self, text: str) -> tuple[str | None, str | None]:
+        """(text without what it shares, None), or (None, reason) where the whole document has to go."""
+        benchmarks = self.matches(text)
+        if not benchmarks:
+            return text, None
+        reason = f"shares {self._config.ngram} words with {', '.join(sorted(benchmarks))}"
+        cut = self._cut(text) if self._config.action == "lines" else None
+        gone = len(text) if cut is None else len(text) - len(cut)
+        whole = cut is None or gone > self._config.maximum_cut * len(text)
+        for benchmark in benchmarks:
+            self._documents[benchmark] += 1
+            self._characters[benchmark] += len(text) if whole else gone
+        return (None, reason) if whole else (cut, None)
+
+    def _cut(self, text: str) -> str | None:
+        """The text without the blocks that hold matches; None where a match cannot be placed on lines."""
+        lines = text.split("\n")
+        words = [split_words(strip_markup(line)) for line in lines]
+        ends = np.cumsum([len(row) for row in words]).tolist()
+        grams = hash_ngrams(hash_words([word for row in words for word in row]), self._config.ngram)
+        hits = np.flatnonzero(self._is_known(grams)) if len(grams) else np.empty(0, dtype=np.int64)
+        gone: set[int] = set()
+        for hit in hits.tolist():
+            first = bisect.bisect_right(ends, hit)
+            last = bisect.bisect_right(ends, hit + self._config.ngram - 1)
+            gone.update(range(first, last + 1))
+        for line in sorted(gone):
+            gone.update(_block(lines, line))
+        kept = "\n".join(line for number, line in enumerate(lines) if number not in gone).strip("\n")
+        known = hash_ngrams(_hash(kept), self._config.ngram)
+        return kept if kept.strip() and not self._is_known(known).any() else None
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """Per benchmark: items, those too short to be found, those found and contaminated, documents and characters cut."""
+        table: dict[str, dict[str, Any]] = {}
+        for item in self._items:
+            row = table.setdefault(item.benchmark, dict.fromkeys(("items", "too_short", "found", "contaminated"), 0))
+            row["items"] += 1
+            row["too_short"] += not len(item.grams)
+            share = self._share(item)
+            row["found"] += share > 0
+            row["contaminated"] += share >= self._config.contaminated
+        for benchmark, row in table.items():
+            row |= {"documents": self._documents[benchmark], "characters": self._characters[benchmark]}
+        return table
+
+    def _share(self, item: Item) -> float:
+        if not len(item.grams):
+            return 0.0
+        covered = np.zeros(item.words, dtype=np.bool_)
+        for start in np.flatnonzero(self._seen[np.searchsorted(self._index, item.grams)]):
+            covered[start : start + self._config.ngram] = True
+        return float(covered.mean())
+
+
+def _block(lines: list[str], line: int) -> range:
+    """The lines between two blank ones around ``line``."""
+    start = end = line
+    while start > 0 and lines[start - 1].strip():
+        start -= 1
+    while end < len(lines) and lines[end].strip():
+        end += 1
+    return range(start, end)

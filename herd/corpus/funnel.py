@@ -1,0 +1,41 @@
+"""The funnel: how many documents and characters entered each step, what left it and why, with the sums checked.
+
+A document that is neither kept nor rejected with a reason is a defect of Herd, so a step that does not add up raises.
+"""
+
+import time
+from collections import Counter
+from typing import Any
+
+
+class Funnel:
+    """Counts from step to step; ``steps`` is the ordered list that goes into ``stats.json``."""
+
+    def __init__(self, documents: int, characters: int) -> None:
+        self.documents, self.characters = documents, characters
+        self.steps: list[dict[str, Any]] = [
+            {"step": "pages", "documents": documents, "characters": characters, "removed": {}, "seconds": 0.0}
+        ]
+        self._last = time.monotonic()
+
+    def step(self, name: str, kept: int, characters: int, removed: Counter[str], **figures: Any) -> None:
+        """Closes a step; ``kept`` and ``removed`` were counted apart, and must add up to what entered.
+
+        Raises:
+            RuntimeError: documents were lost or multiplied.
+        """
+        if kept + removed.total() != self.documents:
+            raise RuntimeError(
+                f"step {name}: {self.documents} documents entered, but {kept} kept and {removed.total()} rejected do not add up"
+            )
+        now = time.monotonic()
+        reasons = dict(sorted(removed.items(), key=lambda item: (-item[1], item[0])))
+        row = {
+            "step": name,
+            "documents": kept,
+            "characters": characters,
+            "removed": reasons,
+            "seconds": round(now - self._last, 3),
+        }
+        self.steps.append(row | figures)
+        self.documents, self.characters, self._last = kept, characters, now

@@ -1,0 +1,81 @@
+"""Which language a document is written in, and how sure that is.
+
+Documentation is prose among identifiers, so the identifier reads the lines that look like sentences, at most a few
+thousand characters from the beginning, the middle and the end.  Source code is not classified: its language column
+stays empty.  The classifier is py3langid (naive Bayes over byte n-grams, 97 languages), which needs no download.
+"""
+
+import functools
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from herd.foundation.config import Config
+
+UNDETERMINED = "und"
+
+_PROSE_WORD = re.compile(r"[^\W\d_]{2,}")
+_CODE_TOKEN = re.compile(r"[_(){}\[\]=<>\\|@#/$]|\w\.\w")
+
+
+class LanguageConfig(Config):
+    """``languages`` empty keeps every language; ``minimum_confidence`` is the probability below which none is named."""
+
+    languages: tuple[str, ...] = ()
+    minimum_confidence: float = 0.5
+    minimum_letters: int = 20
+    sample_characters: int = 1500
+
+
+@dataclass(frozen=True)
+class Language:
+    """An ISO 639-1 code, or ``und``, and the classifier's probability (0 to 1)."""
+
+    code: str
+    confidence: float
+
+
+@functools.cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def prose_sample(text: str, characters: int) -> str:
+    """Up to ``characters`` of the lines of ``text`` with the fewest code tokens, from three places of the document."""
+    third = max(characters // 3, 1)
+    taken = []
+    for start in sorted({0, len(text) // 2, max(len(text) - 8 * third, 0)}):
+        taken.append(_prose_lines(text[start : start + 8 * third], third))
+    sample = "\n".join(part for part in taken if part)
+    return sample if len(sample) >= min(characters, len(text)) // 8 else text[:characters]
+
+
+def _prose_lines(window: str, characters: int) -> str:
+    lines, size = [], 0
+    for line in window.splitlines():
+        words = len(_PROSE_WORD.findall(line))
+        unspaced = not line.isascii() and len(line.strip()) > 8
+        if (words >= 4 or unspaced) and len(_CODE_TOKEN.findall(line)) * 4 <= max(words, 1):
+            lines.append(line.strip())
+            size += len(line)
+            if size >= characters:
+                break
+    return "\n".join(lines)[: characters + 200]
+
+
+def identify(text: str, config: LanguageConfig = LanguageConfig()) -> Language:  # noqa: B008 - frozen
+    """The language of ``text``; ``und`` where there are too few letters or the probability is below the minimum."""
+    sample = prose_sample(text, config.sample_characters)
+    if sum(map(str.isalpha, sample)) < config.minimum_letters:
+        return Language(UNDETERMINED, 0.0)
+    code, confidence = _identifier().classify(sample)
+    return Language(code if confidence >= config.minimum_confidence else UNDETERMINED, float(confidence))
+
+
+def reject_language(language: Language, config: LanguageConfig) -> str | None:
+    """The reason to reject, where the configuration names languages and this is none of them."""
+    if not config.languages or language.code in config.languages:
+        return None
+    return f"language {language.code}"

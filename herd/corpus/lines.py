@@ -1,0 +1,145 @@
+"""Lines that stand in many documents: menus, notices and stock sentences go, at most one copy of each stays.
+
+As in ccNet and the paper (section 3.1.1) a line counts once a document, and goes when it stands in more than six
+documents of a bucket of 30 million.  Two mercies keep text readable: a frequent line goes only where most of its block
+(the lines between two blank ones) is frequent too, so that "Returns:" inside a docstring stays; and the document with the
+smallest key keeps its copy.  Counting is spread over partitions on the disk, one of which is in memory at a time.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from herd.corpus.words import Hashes, hash_text
+from herd.foundation.config import Config
+
+_DIGITS = str.maketrans("123456789", "000000000")
+_WORD = re.compile(r"[^\W_]+")
+_SPOOL_ROWS = 1 << 18
+
+
+class LinesConfig(Config):
+    """A line goes when it stands in more than ``maximum_documents`` documents of its bucket.
+
+    ``block_share`` is the share of a block's lines that must be frequent before any of them goes (0: the paper's plain
+    rule); documents of ``exempt_domains`` are neither counted nor cut, as a closing bracket is not boilerplate.
+    """
+
+    maximum_documents: int = Field(default=6, ge=1)
+    bucket_documents: int = Field(default=30_000_000, ge=1)
+    partitions: int = Field(default=1, ge=1)
+    block_share: float = Field(default=0.5, ge=0, le=1)
+    keep_one: bool = True
+    exempt_domains: tuple[str, ...] = ("code",)
+
+
+def line_key(line: str) -> int:
+    """Digest of a line's words without case, digits and punctuation (ccNet's normal form); 0 for a line without words."""
+    words = _WORD.findall(line.casefold().translate(_DIGITS))
+    return hash_text(" ".join(words)) if words else 0
+
+
+def line_keys(text: str) -> list[int]:
+    """The key of every line of ``text``."""
+    return [line_key(line) for line in text.split("\n")]
+
+
+class LineCounts:
+    """Counts in how many documents of each bucket a line stands; ``directory`` holds what does not belong in memory."""
+
+    def __init__(self, config: LinesConfig, documents: int, directory: Path) -> None:
+        self._config = config
+        self.buckets = -(-max(documents, 1) // config.bucket_documents)
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        for stale in directory.glob("lines-*.bin"):
+            stale.unlink()
+        self._held: list[NDArray[np.uint64]] = []
+        self._rows = 0
+
+    def bucket(self, document_key: int) -> int:
+        """The bucket of a document: drawn by its key, so that it does not depend on the order of reading."""
+        return document_key % self.buckets
+
+    def add(self, document_key: int, keys: list[int]) -> None:
+        """Counts the lines of one document."""
+        distinct = np.array(sorted(set(keys) - {0}), dtype=np.uint64)
+        rows = np.stack([distinct, np.full(len(distinct), document_key, dtype=np.uint64)], axis=1)
+        self._held.append(rows)
+        self._rows += len(rows)
+        if self._rows >= _SPOOL_ROWS:
+            self._spool()
+
+    def _spool(self) -> None:
+        if not self._held:
+            return
+        rows = np.concatenate(self._held)
+        partition = rows[:, 0] % np.uint64(self._config.partitions)
+        bucket = rows[:, 1] % np.uint64(self.buckets)
+        place = bucket * np.uint64(self._config.partitions) + partition
+        order = np.argsort(place, kind="stable")
+        edges = np.flatnonzero(np.diff(place[order])) + 1
+        for part in np.split(order, edges):
+            if len(part):
+                with self._file(int(bucket[part[0]]), int(partition[part[0]])).open("ab") as out:
+                    rows[part].tofile(out)
+        self._held, self._rows = [], 0
+
+    def _file(self, bucket: int, partition: int) -> Path:
+        return self._directory / f"lines-{bucket:05d}-{partition:05d}.bin"
+
+    def frequent(self) -> Iterator[tuple[int, Hashes, Hashes]]:
+        """Yields (bucket, keys of frequent lines, key of the document that keeps each) partition by partition."""
+        self._spool()
+        for bucket in range(self.buckets):
+            for partition in range(self._config.partitions):
+                path = self._file(bucket, partition)
+                if not path.exists():
+                    continue
+                rows = np.fromfile(path, dtype=np.uint64).reshape(-1, 2)
+                order = np.lexsort((rows[:, 1], rows[:, 0]))
+                keys, first, counts = np.unique(rows[order, 0], return_index=True, return_counts=True)
+                many = counts > self._config.maximum_documents
+                yield bucket, keys[many], rows[order, 1][first[many]]
+
+
+def frequent_lines(counts: LineCounts) -> list[dict[int, int]]:
+    """For each bucket: key of a frequent line to the key of the document that keeps it."""
+    tables: list[dict[int, int]] = [{} for _ in range(counts.buckets)]
+    for bucket, keys, keepers in counts.frequent():
+        tables[bucket].update(zip(keys.tolist(), keepers.tolist(), strict=True))
+    return tables
+
+
+def cut_lines(
+    text: str, keys: list[int], document_key: int, frequent: dict[int, int], config: LinesConfig
+) -> tuple[str, int]:
+    """The text without its frequent lines, and how many lines went; ``keys`` are the text's ``line_keys``."""
+    lines = text.split("\n")
+    foreign = [_is_foreign(key, document_key, frequent, config) for key in keys]
+    if not any(foreign):
+        return text, 0
+    kept: list[str] = []
+    gone = start = 0
+    while start < len(lines):
+        end = start
+        while end < len(lines) and lines[end].strip():
+            end += 1
+        block, marks = lines[start:end], foreign[start:end]
+        if any(marks) and sum(marks) >= config.block_share * len(block):
+            gone += sum(marks)
+            block = [line for line, mark in zip(block, marks, strict=True) if not mark]
+        kept += block
+        if end < len(lines) and not (start < end and not block):
+            kept.append(lines[end])
+        start = end + 1
+    return ("\n".join(kept).strip("\n"), gone) if gone else (text, 0)
+
+
+def _is_foreign(key: int, document_key: int, frequent: dict[int, int], config: LinesConfig) -> bool:
+    keeper = frequent.get(key)
+    return keeper is not None and not (config.keep_one and keeper == document_key)

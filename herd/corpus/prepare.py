@@ -1,0 +1,189 @@
+"""The part of curation that looks at one page at a time, and can therefore run in several processes.
+
+A page is extracted, cleaned of personal data, given a language and a domain, and judged by the rules of ``heuristics``;
+what later steps need of its words (a signature, word counts, line keys, the classifier's sample) is computed here
+too, so that they can decide without reading the text again.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from herd.corpus.dedup import DedupConfig, sign
+from herd.corpus.divergence import DivergenceConfig, count_words
+from herd.corpus.documents import Row
+from herd.corpus.domains import DomainConfig, classify
+from herd.corpus.extract import extract_page
+from herd.corpus.heuristics import HeuristicsConfig, Rule, View, build_rules, judge, remove_repeated_lines
+from herd.corpus.language import Language, LanguageConfig, identify, reject_language
+from herd.corpus.lines import line_keys
+from herd.corpus.pages import Page
+from herd.corpus.privacy import PrivacyConfig, redact, reject_private
+from herd.corpus.quality import QualityConfig, is_reference, prose, sample
+from herd.corpus.words import Hashes
+from herd.foundation.config import Config
+from herd.foundation.errors import HerdError
+from herd.foundation.files import atomic_path
+
+STEPS = ("extract", "privacy", "language", "heuristics")
+_CARRIED = ("source", "package", "license", "kind", "url")
+EXTRA_FIELDS = (
+    pa.field("reference", pa.bool_()),
+    pa.field("sample", pa.large_string()),
+    pa.field("words_used", pa.list_(pa.int32())),
+    pa.field("words_counted", pa.list_(pa.int32())),
+    pa.field("line_keys", pa.list_(pa.uint64())),
+)
+
+
+class PrepareConfig(Config):
+    """The configurations of all steps that look at one page at a time."""
+
+    privacy: PrivacyConfig = PrivacyConfig()
+    language: LanguageConfig = LanguageConfig()
+    domain: DomainConfig = DomainConfig()
+    heuristics: HeuristicsConfig = HeuristicsConfig()
+    dedup: DedupConfig = DedupConfig()
+    divergence: DivergenceConfig = DivergenceConfig()
+    quality: QualityConfig = QualityConfig()
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Rows ``start`` to ``stop`` of one shard of pages; ``number`` orders the results, ``kept`` marks rows by URL dedup."""
+
+    shard: Path
+    start: int
+    stop: int
+    number: int
+    keep: tuple[bool, ...]
+
+
+@dataclass
+class Tally:
+    """Documents and characters after each step, and the reasons of those that left at it."""
+
+    kept: Counter[str] = field(default_factory=Counter)
+    characters: Counter[str] = field(default_factory=Counter)
+    removed: dict[str, Counter[str]] = field(default_factory=lambda: {step: Counter() for step in STEPS})
+    private: Counter[str] = field(default_factory=Counter)
+    repeated_lines: int = 0
+
+    def add(self, other: "Tally") -> None:
+        """Adds the counts of another portion."""
+        self.kept.update(other.kept)
+        self.characters.update(other.characters)
+        for step, reasons in other.removed.items():
+            self.removed[step].update(reasons)
+        self.private.update(other.private)
+        self.repeated_lines += other.repeated_lines
+
+
+def prepare_portion(portion: Portion, config: PrepareConfig, out: Path, schema: pa.Schema, rejects: pa.Schema) -> Tally:
+    """Prepares the pages of a portion; writes ``documents-N.parquet``, ``signatures-N.npy`` and ``rejects-N.parquet``."""
+    rules, tally = build_rules(config.heuristics), Tally()
+    kept: list[Row] = []
+    rejected: list[Row] = []
+    hashes: list[Hashes] = []
+    for page, keep in zip(_pages(portion), portion.keep, strict=True):
+        if not keep:
+            rejected.append(_row(page, "") | {"text": "", "rule": "url", "reason": "a newer page has this address"})
+            continue
+        row, view = prepare_page(page, config, rules, tally)
+        if view is None:
+            rejected.append(row)
+        else:
+            kept.append(row)
+            hashes.append(view.hashes)
+    _write(kept, schema, out / f"documents-{portion.number:05d}.parquet")
+    _write(rejected, rejects, out / f"rejects-{portion.number:05d}.parquet")
+    with atomic_path(out / f"signatures-{portion.number:05d}.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, sign(hashes, config.dedup))
+    return tally
+
+
+def _write(rows: list[Row], schema: pa.Schema, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd", row_group_size=512)
+
+
+def _pages(portion: Portion) -> list[Page]:
+    names = [name for name in Page.__dataclass_fields__]
+    try:
+        table = pq.read_table(portion.shard, columns=names).slice(portion.start, portion.stop - portion.start)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise HerdError(f"{portion.shard}: not readable as Parquet ({error})") from None
+    return [Page(**row) for row in table.to_pylist()]
+
+
+def _row(page: Page, text: str) -> Row:
+    return {name: getattr(page, name) for name in _CARRIED} | {
+        "id": page.id, "title": page.title, "date": page.date, "text": text, "private": 0, "lines_cut": 0,
+    }  # fmt: skip
+
+
+def prepare_page(page: Page, config: PrepareConfig, rules: list[Rule], tally: Tally) -> tuple[Row, View | None]:
+    """The row of one page and the view of its text; a rejected row holds rule and reason, and its view is None."""
+    found = extract_page(page)
+    row = _row(page, found.text) | {"title": found.title, "date": found.date}
+    if not found.text.strip():
+        return _rejected(row, "extract", "no main text", tally), None
+    _passed("extract", row, tally)
+
+    row["text"], private = redact(found.text, config.privacy)
+    row["private"] = private.total()
+    tally.private.update(private)
+    if reason := reject_private(private.total(), len(row["text"].split()), config.privacy):
+        return _rejected(row, "privacy", reason, tally), None
+    _passed("privacy", row, tally)
+
+    language = None if page.kind == "code" else identify(row["text"], config.language)
+    if language is not None:
+        row |= {"language": language.code, "language_confidence": language.confidence}
+        if reason := reject_language(language, config.language):
+            return _rejected(row, "language", reason, tally), None
+    _passed("language", row, tally)
+    return _judged(row, page.kind, language, config, rules, tally)
+
+
+def _judged(
+    row: Row, kind: str, language: Language | None, config: PrepareConfig, rules: list[Rule], tally: Tally
+) -> tuple[Row, View | None]:
+    row["domain"] = domain = classify(row["text"], kind, language, config.domain)
+    if domain != "code":
+        row["text"], row["lines_cut"] = remove_repeated_lines(row["text"], config.heuristics)
+        tally.repeated_lines += row["lines_cut"]
+    view = View(row["text"], domain, config.heuristics)
+    values, reason = judge(view, rules)
+    row |= values
+    if reason:
+        return _rejected(row, "heuristics", reason, tally), None
+    _passed("heuristics", row, tally)
+    return row | _for_later(row, view, config), view
+
+
+def _for_later(row: Row, view: View, config: PrepareConfig) -> dict[str, Any]:
+    """What the steps that compare documents need of this one."""
+    counted = count_words(view.hashes, config.divergence)
+    return {
+        "reference": is_reference(row, *prose(view.text), config.quality),
+        "sample": sample(view.text, config.quality),
+        "words_used": counted.buckets,
+        "words_counted": counted.counts,
+        "line_keys": [] if view.domain == "code" else line_keys(view.text),
+    }
+
+
+def _passed(step: str, row: Row, tally: Tally) -> None:
+    tally.kept[step] += 1
+    tally.characters[step] += len(row["text"])
+
+
+def _rejected(row: Row, step: str, reason: str, tally: Tally) -> Row:
+    tally.removed[step][reason] += 1
+    return row | {"rule": step, "reason": reason}
