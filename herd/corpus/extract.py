@@ -36,9 +36,12 @@ def extract_html(html: str) -> Extracted:
     tree = LexborHTMLParser(html)
     if is_pydoc(tree):
         return Extracted(pydoc_text(tree), pydoc_title(tree), language="en")
-    title = tree.css_first("title")
-    text = _join(main_blocks(tree.body)) if tree.body is not None else ""
-    return Extracted(text, title.text(strip=True) if title is not None else None)
+    for node in tree.css("style, noscript, script:not([type^=math])"):
+        node.decompose()
+    node = tree.css_first("title")
+    title = node.text(strip=True) if node is not None else ""
+    text = _join(main_blocks(tree.body, title)) if tree.body is not None else ""
+    return Extracted(text, title or None)
 
 
 def _join(blocks: list[Block]) -> str:

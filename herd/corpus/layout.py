@@ -45,12 +45,13 @@ class Container:
 
 @dataclass
 class Block:
-    """A stretch of text that stands by itself; ``links`` of its characters lie within links."""
+    """A stretch of text that stands by itself; ``links`` of its characters lie within links, ``level`` is a heading's."""
 
     text: str
     kind: str
     container: int
     links: int = 0
+    level: int = 0
 
 
 @dataclass
@@ -175,8 +176,12 @@ class _Reader:
             self.layout.containers.append(Container(container, tag, label_of(attributes), attributes))
             inside = len(self.layout.containers) - 1
             inner_kind = _KINDS.get(tag, kind if kind == "item" else "p")
+        before = len(self.layout.blocks)
         self.walk(node, inside, inner_kind)
         self.flush(inside, inner_kind)
+        if inner_kind == "heading":
+            for block in self.layout.blocks[before:]:
+                block.level = int(tag[1])
 
     def _row(self, node: LexborNode, container: int) -> None:
         """A row of a table of data becomes one line, its cells apart by tabs."""

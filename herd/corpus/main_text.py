@@ -7,6 +7,7 @@ are mostly links, or that only lead elsewhere, go.
 """
 
 import re
+from collections import Counter
 
 from selectolax.lexbor import LexborNode
 
@@ -40,29 +41,59 @@ _NAME_PARTS = (
 _UNWANTED_NAME = re.compile(rf"(?:^|[\s_-])(?:{'|'.join(_NAME_PARTS)})(?=$|[\s_-])")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden")
+_COMMENTS = re.compile(r"\b(?:comments?|disqus|replies|commentlist)\b")
+_EMBEDDED = re.compile(r"social|embed|share")
+_ARTICLE = re.compile(r"\b(?:article-?body|post-?content|entry-?content|story-?body|post-?body|mw-parser-output)\b")
 _MOST = 0.5
-_NEARLY_ALL = 0.75
-_ENDING = re.compile(
-    r"^(?:related|more from|more on|read more|read next|see also|also read|recommended|comments?|leave a (?:reply|comment)"
-    r"|share this|follow us|subscribe|sign up|advertisement|you may also|most popular|trending|popular|tags)\b",
+_SOME_PROSE = 400
+_TOO_LITTLE = 250
+_NEARLY_ALL = 0.65
+_ALONE = 0.25
+_ARTICLE_BONUS = 2.0
+_LEADS_ELSEWHERE = re.compile(
+    r"^\W*(?:related|more (?:from|on|great|stories|news|in)|read (?:more|next|also|on)|see also|also read|recommended|comments?"
+    r"|leave a (?:reply|comment)|share (?:this|on)|follow (?:us|me|him|her|the)|subscribe|sign up|advert|you (?:may|might)"
+    r"|most (?:popular|read)|trending|popular|tags?\b|filed under|get the (?:latest|best)|click here|have a tip|tell us what"
+    r"|image \d+ of \d+|want (?:more|to (?:read|see))|don't miss|write to|email .{3,60}@|skip to|print this|watch:|buy now"
+    r"|photo(?:graph)?s?(?: by|:)|image(?: credit|:)|published|posted|updated|last (?:updated|modified)|by [A-Z]\w+ [A-Z]\w+$"
+    r"|copyright|\(c\)|©|all rights reserved|this (?:article|story) (?:was )?(?:originally )?(?:appeared|published))",
     re.IGNORECASE,
 )
+_SHORT = 250
 
 
-def main_blocks(body: LexborNode) -> list[Block]:
-    """The blocks of main text below ``body``, in order."""
-    most = _MOST * max(_paragraph_length(body), 1)
+def main_blocks(body: LexborNode, title: str = "") -> list[Block]:
+    """The blocks of main text below ``body``, in order; ``title``, the page's, tells which heading is the article's."""
+    found = _select(body, title, by_name=True)
+    if sum(len(block.text) for block in found) >= _TOO_LITTLE:
+        return found
+    again = _select(body, title, by_name=False)
+    return max(found, again, key=lambda blocks: sum(_weight(block) for block in blocks))
+
+
+def _select(body: LexborNode, title: str, *, by_name: bool) -> list[Block]:
+    prose = _paragraph_length(body)
+    text = len(body.text())
 
     def skip(node: LexborNode, tag: str, attributes: Attributes) -> bool:
-        return _is_unwanted(tag, attributes) and _paragraph_length(node) < most
+        if not _is_unwanted(tag, attributes, by_name=by_name):
+            return False
+        label = label_of(attributes)
+        if _COMMENTS.search(label):
+            return True
+        if _EMBEDDED.search(label) and node.css_first("blockquote") is not None:
+            return False
+        if prose >= _SOME_PROSE:
+            return _paragraph_length(node) < _MOST * prose
+        return len(node.text()) < _MOST * text
 
     layout = read_blocks(body, skip)
-    root = _main_container(layout)
+    root = _main_container(layout, title)
     inside = _descendants(layout, root)
-    return _without_boilerplate([block for block in layout.blocks if block.container in inside])
+    return _without_boilerplate([block for block in layout.blocks if block.container in inside], title)
 
 
-def _is_unwanted(tag: str, attributes: Attributes) -> bool:
+def _is_unwanted(tag: str, attributes: Attributes, *, by_name: bool) -> bool:
     """Whether tag, role, name or style say that an element is no main text."""
     if tag in _UNWANTED_TAGS:
         return True
@@ -75,7 +106,7 @@ def _is_unwanted(tag: str, attributes: Attributes) -> bool:
     style = attributes.get("style")
     if style and _HIDDEN_STYLE.search(style):
         return True
-    if tag in _PROTECTED_TAGS:
+    if tag in _PROTECTED_TAGS or not by_name:
         return False
     name = f"{attributes.get('class') or ''} {attributes.get('id') or ''}"
     return len(name) > 1 and bool(_UNWANTED_NAME.search(_CAMEL.sub("-", name).lower()))
@@ -98,11 +129,17 @@ def _weight(block: Block) -> float:
     return own * (1.0 if sentences else 0.3)
 
 
-def _main_container(layout: Layout) -> int:
-    """The innermost container that holds nearly all the weight of the page."""
-    for block in layout.blocks:
-        weight = _weight(block)
+def _main_container(layout: Layout, title: str) -> int:
+    """The innermost container that holds nearly all the weight of the page.
+
+    A paragraph with prose beside it in the same container counts in full, one alone like that of a teaser much less.
+    """
+    weights = [_weight(block) for block in layout.blocks]
+    beside = Counter(block.container for block, weight in zip(layout.blocks, weights, strict=True) if weight)
+    bonus = _article_bonus(layout, title)
+    for block, weight in zip(layout.blocks, weights, strict=True):
         at = block.container
+        weight *= (_ALONE if beside[at] == 1 and len(block.text) < 600 else 1.0) * bonus[at]
         while weight and at >= 0:
             layout.containers[at].score += weight
             at = layout.containers[at].parent
@@ -114,6 +151,35 @@ def _main_container(layout: Layout) -> int:
     return best
 
 
+def _article_bonus(layout: Layout, title: str) -> list[float]:
+    """A factor for every container: more than one within something that is named as the article, or is the only one.
+
+    Of several ``article`` elements, as on a page with teasers, it is the one that holds the heading of the page's title.
+    """
+    containers = layout.containers
+    articles = [number for number, container in enumerate(containers) if container.tag == "article"]
+    if len(articles) > 1:
+        articles = []
+        for block in layout.blocks:
+            if block.level and _is_title(block, title):
+                at = block.container
+                while at >= 0 and containers[at].tag != "article":
+                    at = containers[at].parent
+                articles = [at]
+                break
+    bonus = [1.0] * len(containers)
+    for number, container in enumerate(containers):
+        own = number in articles or bool(_ARTICLE.search(container.label))
+        bonus[number] = _ARTICLE_BONUS if own else bonus[container.parent] if container.parent >= 0 else 1.0
+    return bonus
+
+
+def _is_title(block: Block, title: str) -> bool:
+    """Whether a heading says what the page's title says; the title often adds the name of the site."""
+    words = "".join(filter(str.isalnum, block.text.casefold()))
+    return block.level == 1 if not title else len(words) > 5 and words in "".join(filter(str.isalnum, title.casefold()))
+
+
 def _descendants(layout: Layout, root: int) -> set[int]:
     inside = {root}
     for number, container in enumerate(layout.containers):
@@ -122,6 +188,22 @@ def _descendants(layout: Layout, root: int) -> set[int]:
     return inside
 
 
-def _without_boilerplate(blocks: list[Block]) -> list[Block]:
-    kept = [block for block in blocks if not (block.links > 0.6 * len(block.text) and block.kind != "code")]
+def _without_boilerplate(blocks: list[Block], title: str) -> list[Block]:
+    """Drops what is mostly links, and short blocks that lead elsewhere together with the lists that they announce."""
+    kept: list[Block] = []
+    leads = False
+    for block in blocks:
+        if block.kind == "code":
+            kept.append(block)
+            continue
+        if block.level and (block.level == 1 or _is_title(block, title)):
+            continue
+        if len(block.text) < _SHORT and _LEADS_ELSEWHERE.match(block.text):
+            leads = True
+            continue
+        if leads and block.kind == "item":
+            continue
+        leads = False
+        if block.links <= 0.6 * len(block.text):
+            kept.append(block)
     return kept

@@ -81,7 +81,10 @@ def write_passages(documents: Iterable[Mapping[str, Any]], out: Path) -> int:
     total = 0
     seen: set[str] = set()
     rows: list[dict[str, Any]] = []
-    with atomic_path(out / "passages.parquet") as temporary, pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer:
+    with (
+        atomic_path(out / "passages.parquet") as temporary,
+        pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer,
+    ):
         for document in documents:
             url = document["url"] or ""
             if url.startswith("source:"):
