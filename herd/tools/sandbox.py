@@ -16,6 +16,8 @@ import functools
 import json
 import os
 import secrets
+import select
+import shutil
 import subprocess
 import threading
 import time
@@ -60,7 +62,7 @@ def fails(function, *arguments):
     except OSError:
         return True
     return False
-files = [fails(open, "/etc/passwd"), fails(os.listdir, "/proc"), fails(open, "/herd", "w"), fails(open, "/tmp/herd", "w")]
+files = [fails(open, "/etc/passwd"), fails(os.listdir, "/proc"), fails(open, "/herd", "w"), fails(open, "/tmp/h", "w")]
 calls = [fails(socket.socket), fails(os.fork), fails(os.execv, "/bin/true", ["true"]), fails(os.mkdir, "/herd")]
 "contained" if all(files + calls) and os.getpid() < 100 else [files, calls, os.getpid()]
 """
@@ -119,7 +121,7 @@ class Sandbox:
         return found if isinstance(found, str) else None
 
     def run(self, code: str, seconds: float | None = None) -> ToolOutput:
-        """Runs ``code`` as at a prompt: the value of a last expression is printed.  Nothing is kept for the next call."""
+        """Runs ``code`` as at a prompt: the value of a last expression is printed.  Nothing is kept."""
         if len(code) > _LONGEST_CODE:
             return self._output(
                 {"ok": False, "stdout": "", "stderr": f"the code is longer than {_LONGEST_CODE} characters"}
@@ -252,8 +254,6 @@ class _Server:
 
 
 def _wait_readable(descriptor: int, deadline: float) -> None:
-    import select
-
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)
     if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
@@ -304,10 +304,8 @@ def _source(name: str) -> str:
 
 
 def _ways(backend: Backend) -> Iterator[_Way]:
-    from shutil import which
-
     root = os.geteuid() == 0
-    if backend in ("auto", "bubblewrap") and which("bwrap"):
+    if backend in ("auto", "bubblewrap") and shutil.which("bwrap"):
         yield from (_Way("bubblewrap", user_namespace) for user_namespace in ([False, True] if root else [True]))
     if backend in ("auto", "namespaces"):
         yield from (_Way("namespaces", user_namespace) for user_namespace in ([False, True] if root else [True]))

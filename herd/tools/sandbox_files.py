@@ -34,7 +34,7 @@ _FLAGS = ("-s", "-S", "-P", "-B")
 
 @dataclass(frozen=True)
 class InterpreterFiles:
-    """``binds``: (file on the host, place in the sandbox); ``links``: (target, place); ``empty``: directories to cover."""
+    """``binds``: (on the host, in the sandbox); ``links``: (target, place); ``empty``: directories to cover."""
 
     command: list[str]
     environment: dict[str, str]
@@ -57,7 +57,7 @@ def interpreter_files() -> InterpreterFiles:
     inside = [path for path in shared if not any(path.startswith(f"{directory}/") for directory in directories)]
     files = {str(binary): str(binary)}
     for path in inside:
-        files |= {name: path for name in _names_of(Path(path))}
+        files |= dict.fromkeys(_names_of(Path(path)), path)
     files |= {place: str(Path(place).resolve()) for place in _loaders()}
     binds = [
         (directory, directory)
@@ -79,11 +79,19 @@ def bubblewrap_command(files: InterpreterFiles, command: list[str], *, user_name
         spaces += ["--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
     else:
         spaces += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        # The server gives up root's number, so the way to the files must be open to others.
+        spaces += [part for directory in _parents(files) for part in ("--perms", "0755", "--dir", directory)]
     shown = [part for target, place in files.links for part in ("--symlink", target, place)]
     shown += [part for source, place in files.binds for part in ("--ro-bind", source, place)]
     shown += [part for directory in files.empty for part in ("--tmpfs", directory, "--remount-ro", directory)]
     end = ["--hostname", "sandbox", "--remount-ro", "/", "--chdir", "/", "--as-pid-1", "--"]
     return ["bwrap", *spaces, *shown, *end, *command]
+
+
+def _parents(files: InterpreterFiles) -> list[str]:
+    """Every directory above a shown file, from the root down."""
+    found = {str(parent) for _, place in files.binds for parent in Path(place).parents}
+    return sorted(found - {"/"})
 
 
 def _shared_libraries(binary: Path, extensions: Path) -> list[str]:
@@ -115,5 +123,5 @@ def _root_links() -> list[tuple[str, str]]:
     links = []
     for name in ("/lib", "/lib64"):
         if Path(name).is_symlink():
-            links.append((os.readlink(name), name))
+            links.append((str(Path(name).readlink()), name))
     return links

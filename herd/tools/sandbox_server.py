@@ -21,6 +21,8 @@ import sys
 import time
 import traceback
 import types
+from collections.abc import Sequence
+from typing import Any
 
 PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 22, 38, 2
 STDOUT, STDERR = 1, 2
@@ -34,7 +36,7 @@ class Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_char_p))
 
 
-def serve(plan):
+def serve(plan: dict[str, Any]) -> None:
     """Drops what the plan says, reports that it is ready, and answers requests until its input ends."""
     if os.getpid() != 1:
         raise SystemExit("the sandbox's server is not process 1 of its namespace")
@@ -50,7 +52,7 @@ def serve(plan):
         send(answer(request, plan, libc))
 
 
-def drop_user(uid):
+def drop_user(uid: int) -> None:
     """Becomes an unprivileged user, where the plan names one; that drops every capability."""
     if uid:
         os.setgroups([])
@@ -58,29 +60,30 @@ def drop_user(uid):
         os.setresuid(uid, uid, uid)
 
 
-def preload(modules):
+def preload(modules: Sequence[str]) -> None:
     """Imports what most code imports, once, so that no child pays for it."""
     for name in modules:
         with contextlib.suppress(ImportError):
             __import__(name)
 
 
-def receive():
+def receive() -> dict[str, Any] | None:
     """The next request, or None at the end of the input."""
     header = sys.stdin.buffer.read(4)
     if len(header) < 4:
         return None
-    return json.loads(sys.stdin.buffer.read(int.from_bytes(header, "big")))
+    request: dict[str, Any] = json.loads(sys.stdin.buffer.read(int.from_bytes(header, "big")))
+    return request
 
 
-def send(message):
+def send(message: dict[str, Any]) -> None:
     """Writes one message."""
     body = json.dumps(message).encode()
     sys.stdout.buffer.write(len(body).to_bytes(4, "big") + body)
     sys.stdout.buffer.flush()
 
 
-def answer(request, plan, libc):
+def answer(request: dict[str, Any], plan: dict[str, Any], libc: ctypes.CDLL) -> dict[str, Any]:
     """Runs one piece of code in a child and returns what became of it."""
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
@@ -112,16 +115,17 @@ def answer(request, plan, libc):
     return {"ok": stopped is None and status == 0, "stdout": stdout, "stderr": stderr}
 
 
-def watch(readers, seconds, limit):
+def watch(readers: Sequence[int], seconds: float, limit: int) -> tuple[list[bytearray], str | None]:
     """Collects what the child prints until it has closed its outputs; returns the outputs and why it was stopped."""
-    outputs, total = {reader: bytearray() for reader in readers}, 0
+    outputs = {reader: bytearray() for reader in readers}
+    total = 0
     poller, deadline = select.poll(), time.monotonic() + seconds
     for reader in readers:
         poller.register(reader, select.POLLIN)
     # No interest in input: only its end is told, which means that nobody waits for the answer.
     poller.register(sys.stdin.fileno(), 0)
     open_readers = set(readers)
-    stopped = None
+    stopped: str | None = None
     while open_readers and stopped is None:
         left = deadline - time.monotonic()
         if left <= 0:
@@ -141,7 +145,7 @@ def watch(readers, seconds, limit):
     return [outputs[reader] for reader in readers], stopped
 
 
-def reap(child):
+def reap(child: int) -> int:
     """Kills whatever still lives beside this process, waits for all of it, and returns the child's status."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
@@ -155,7 +159,7 @@ def reap(child):
             found = status
 
 
-def death(number, plan):
+def death(number: int, plan: dict[str, Any]) -> str:
     """In words, what a signal means that ended the child."""
     if number == signal.SIGXCPU:
         return f"TimeoutError: stopped after {plan['cpu_seconds']} seconds of computing"
@@ -164,15 +168,16 @@ def death(number, plan):
     return f"the interpreter was ended by {signal.Signals(number).name}"
 
 
-def run(code, plan, libc):
+def run(code: str, plan: dict[str, Any], libc: ctypes.CDLL) -> int:
     """In the child: takes away what is not needed, then runs the code as a prompt would; 0 if it ended well."""
     confine(plan, libc)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = io.TextIOWrapper(open(STDOUT, "wb", closefd=False), "utf-8", "backslashreplace")  # noqa: SIM115
     sys.stderr = io.TextIOWrapper(open(STDERR, "wb", closefd=False), "utf-8", "backslashreplace", line_buffering=True)  # noqa: SIM115
     main = types.ModuleType("__main__")
-    main.__builtins__ = builtins
+    vars(main)["__builtins__"] = builtins
     sys.modules["__main__"] = main
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)
     try:
         execute(code, vars(main))
         status = 0
@@ -190,18 +195,20 @@ def run(code, plan, libc):
     return status
 
 
-def execute(code, namespace):
+def execute(code: str, namespace: dict[str, Any]) -> None:
     """Runs the statements; where the last one is an expression, its value is printed as a prompt prints it."""
     tree = ast.parse(code, "<python>")
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    last = tree.body[-1] if tree.body else None
+    if isinstance(last, ast.Expr):
+        tree.body.pop()
     exec(compile(tree, "<python>", "exec"), namespace)
-    if last is not None:
+    if isinstance(last, ast.Expr):
         value = eval(compile(ast.Expression(last.value), "<python>", "eval"), namespace)
         if value is not None:
             print(repr(value))
 
 
-def confine(plan, libc):
+def confine(plan: dict[str, Any], libc: ctypes.CDLL) -> None:
     """Sets the limits and the filter of system calls; raises if the kernel refuses any of it."""
     for name, limit in plan["limits"].items():
         resource.setrlimit(getattr(resource, name), tuple(limit))
@@ -213,4 +220,5 @@ def confine(plan, libc):
         raise OSError(ctypes.get_errno(), "the filter of system calls was refused")
 
 
-serve(json.loads(sys.argv[1]))
+if __name__ == "__main__":
+    serve(json.loads(sys.argv[1]))

@@ -1,7 +1,7 @@
 """The system calls that model-written code may make, as a seccomp program in classic BPF.
 
-A list of what is allowed, not of what is forbidden: a call that nobody thought of fails with ``EPERM``.  What is missing
-on purpose: sockets, new processes (``fork``, ``execve``; threads are allowed), ``ptrace`` and its relatives, namespaces
+A list of what is allowed, not of what is forbidden: a call that nobody thought of fails with ``EPERM``.  Missing on
+purpose: sockets, new processes (``fork``, ``execve``; threads are allowed), ``ptrace`` and its relatives, namespaces
 and mounts, shared memory that no limit counts (``memfd_create``, System V), keys, tracing, io_uring.  Since no process
 can be made, a fork bomb cannot begin, whoever the user is.
 
