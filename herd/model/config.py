@@ -121,6 +121,7 @@ PRESETS: dict[str, ModelConfig] = {
 # Named by their parameters at a vocabulary of 4,096.  Heads keep 32 dimensions and every size has four layers,
 # because reading a tool's answer needs induction heads, and those need width in the head and two layers below.
 _POCKET: dict[str, tuple[int, int, int, int, int]] = {  # dim, layers, heads, kv_heads, ffn_dim
+    "0.2m": (32, 4, 1, 1, 96),
     "0.5m": (64, 4, 2, 1, 192),
     "1m": (128, 4, 4, 2, 256),
     "2m": (192, 4, 6, 2, 384),

@@ -1,0 +1,106 @@
+"""The recipe: one YAML file that says everything a run does, checked before anything runs.
+
+``load_recipe("pocket")`` reads a recipe that ships with Herd, ``load_recipe("my.yaml", ["seed=3"])`` one's own with an
+override.  Every part is the configuration of the stage that it names; defaults live there, beside their code.
+"""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from herd.corpus.collect import PagesConfig
+from herd.corpus.curate import CurateConfig
+from herd.corpus.decontaminate import DecontaminateConfig
+from herd.evaluate.gate import GateConfig
+from herd.foundation.config import Config
+from herd.model.config import PRESETS, ModelConfig, pocket_config
+from herd.pipeline.yaml_file import load_yaml
+from herd.scaling.isoflop import IsoflopConfig
+from herd.tasks.build import TasksConfig
+from herd.tokenizer.bpe import TokenizerConfig
+from herd.tools.search import SearchConfig
+from herd.train.shards import TokenizeConfig
+from herd.train.stages import PretrainConfig
+
+
+class Member(Config):
+    """One size of the herd: its shape and what each stretch of its training changes against the shared settings."""
+
+    shape: str = Field(description="a pocket size such as 3m, or a preset such as llama-3.1-8b")
+    learning_rate: float = Field(gt=0)
+    tokens: int = Field(gt=0, description="tokens of initial pre-training")
+    long_tokens: int = Field(gt=0, description="tokens of each long-context step")
+    anneal_tokens: int = Field(gt=0)
+
+
+class Scaling(Config):
+    """IsoFLOP runs on ``shapes``, each with the learning rate that ``shapes`` gives it."""
+
+    isoflop: IsoflopConfig
+    shapes: dict[str, float] = Field(min_length=3, description="shape to learning rate")
+    processes: int = Field(default=2, ge=1, description="runs at the same time, one thread each")
+
+
+class LongContext(Config):
+    """Steps of growing length, each trained again, up to ``attempts`` times, until its gate is passed."""
+
+    lengths: tuple[int, ...] = Field(min_length=1)
+    learning_rate_share: float = Field(default=0.3, gt=0, le=1, description="of the member's peak")
+    rows: int = Field(default=4, gt=0)
+    gate: GateConfig = GateConfig()
+    attempts: int = Field(default=3, ge=1)
+
+    @model_validator(mode="after")
+    def _grows(self) -> "LongContext":
+        if list(self.lengths) != sorted(set(self.lengths)):
+            raise ValueError("lengths must ascend")
+        return self
+
+
+class Recipe(Config):
+    """A whole run; ``output`` is its directory, relative to where the command is given."""
+
+    name: str
+    output: Path
+    seed: int = 7
+    pages: PagesConfig = PagesConfig()
+    corpus: CurateConfig = CurateConfig()
+    tasks: TasksConfig = TasksConfig()
+    search: SearchConfig = SearchConfig()
+    decontaminate: DecontaminateConfig = DecontaminateConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    tokens: TokenizeConfig = TokenizeConfig()
+    members: dict[str, Member] = Field(min_length=1, description="the sizes of the herd by name, smallest first")
+    flagship: str
+    scaling: Scaling
+    pretraining: PretrainConfig
+    long_context: LongContext
+    annealing: PretrainConfig
+
+    @model_validator(mode="after")
+    def _shapes_are_possible(self) -> "Recipe":
+        if self.flagship not in self.members:
+            raise ValueError(f"flagship is {self.flagship}, which is none of the members {', '.join(self.members)}")
+        for member in self.members.values():
+            self.shape(member.shape)
+        for shape in self.scaling.shapes:
+            self.shape(shape)
+        return self
+
+    def shape(self, name: str) -> ModelConfig:
+        """The network's shape by name, with this recipe's vocabulary; an unknown name is a ``HerdError``."""
+        return PRESETS[name] if name in PRESETS else pocket_config(name, self.tokenizer.vocab_size)
+
+    def part(self, *names: str) -> dict[str, Any]:
+        """Parts of the recipe as JSON values: the configuration that a stage's fingerprint covers."""
+        found = self.model_dump(mode="json", include=set(names))
+        return found[names[0]] if len(names) == 1 else found
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe by the name of a shipped one or by its path; every mistake is a ``HerdError`` with its place."""
+    shipped = Path(str(files("herd.recipes"))) / f"{name}.yaml"
+    return load_yaml(Recipe, shipped if shipped.is_file() else Path(name), overrides)

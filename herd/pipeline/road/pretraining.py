@@ -1,0 +1,125 @@
+"""Initial pre-training, long context with its gates, annealing: the road to every size's base model.
+
+The gate of a long-context step (paper, section 3.4.2) is composed here: train, measure, then go on, train longer or
+stop with a sentence.  ``train`` knows nothing of needles, and ``evaluate`` nothing of training.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from herd.evaluate.gate import GateConfig, GateFigures, take_gate, verdict
+from herd.formats.huggingface import load_transformer, save_model
+from herd.foundation.errors import HerdError
+from herd.foundation.files import read_json, write_json
+from herd.foundation.progress import Progress
+from herd.pipeline.graph import Stage
+from herd.pipeline.recipe import Member, Recipe
+from herd.train.stages import PretrainConfig, RowsFrom, pretrain
+
+Inputs = Mapping[str, Path]
+
+
+def pretraining_stages(recipe: Recipe) -> list[Stage]:
+    """For every member ``initial-M``, ``long-M-LENGTH`` for each length, and ``base-M``."""
+    return [stage for name, member in recipe.members.items() for stage in _member_stages(recipe, name, member)]
+
+
+def initial_config(recipe: Recipe, member: Member) -> PretrainConfig:
+    """The member's initial pre-training: shared settings with its own learning rate and tokens."""
+    return _with(recipe.pretraining, recipe.seed, member.learning_rate, tokens=member.tokens)
+
+
+def long_config(recipe: Recipe, member: Member, length: int) -> PretrainConfig:
+    """One long-context step: the mix and the settings of initial pre-training, longer rows, a lower constant rate."""
+    plan = recipe.long_context
+    rate = member.learning_rate * plan.learning_rate_share
+    config = _with(recipe.pretraining, recipe.seed, rate, schedule="constant", tokens=member.long_tokens)
+    rows = (RowsFrom(share=0, rows=plan.rows),)
+    mix = config.mix.model_copy(update={"min_tokens": length // 2, "short_fraction": 0.3})
+    return config.model_copy(update={"sequence_length": length, "batch": rows, "mix": mix})
+
+
+def anneal_config(recipe: Recipe, member: Member) -> PretrainConfig:
+    """Annealing: linear to zero from where long context ended, at its length, on the up-sampled best data."""
+    rate = member.learning_rate * recipe.long_context.learning_rate_share
+    config = _with(
+        recipe.annealing, recipe.seed, rate, schedule="linear", final_fraction=0.0, tokens=member.anneal_tokens
+    )
+    return config.model_copy(update={"sequence_length": recipe.long_context.lengths[-1]})
+
+
+def _with(config: PretrainConfig, seed: int, rate: float, tokens: int, **optimizer: Any) -> PretrainConfig:
+    changed = config.optimizer.model_copy(update={"learning_rate": rate, **optimizer})
+    return config.model_copy(update={"optimizer": changed, "tokens": tokens, "seed": seed})
+
+
+def _member_stages(recipe: Recipe, name: str, member: Member) -> list[Stage]:
+    data = {"tokens": "tokens", "tokenizer": "tokenizer"}
+
+    def initial(inputs: Inputs, out: Path, progress: Progress) -> None:
+        shape = recipe.shape(member.shape)
+        pretrain(initial_config(recipe, member), shape, inputs["tokens"], inputs["tokenizer"], out, progress)
+
+    def base(inputs: Inputs, out: Path, progress: Progress) -> None:
+        config = anneal_config(recipe, member)
+        pretrain(config, inputs["model"], inputs["tokens"], inputs["tokenizer"], out, progress)
+
+    initial_part = {"shape": member.shape, **initial_config(recipe, member).model_dump(mode="json")}
+    stages = [Stage(f"initial-{name}", initial, initial_part, data)]
+    for length in recipe.long_context.lengths:
+        stages.append(_long_stage(recipe, name, member, length, stages[-1].name))
+    anneal_part = anneal_config(recipe, member).model_dump(mode="json")
+    stages.append(Stage(f"base-{name}", base, anneal_part, {**data, "model": stages[-1].name}))
+    return stages
+
+
+def _long_stage(recipe: Recipe, name: str, member: Member, length: int, before: str) -> Stage:
+    config, plan = long_config(recipe, member, length), recipe.long_context
+
+    def run(inputs: Inputs, out: Path, progress: Progress) -> None:
+        lengthen(config, plan.gate, plan.attempts, inputs, out, progress)
+
+    part = {
+        "train": config.model_dump(mode="json"),
+        "gate": plan.gate.model_dump(mode="json"),
+        "attempts": plan.attempts,
+    }
+    inputs = {"tokens": "tokens", "tokenizer": "tokenizer", "documents": "documents", "model": before}
+    return Stage(f"long-{name}-{length}", run, part, inputs)
+
+
+def lengthen(
+    config: PretrainConfig, gate: GateConfig, attempts: int, inputs: Inputs, out: Path, progress: Progress
+) -> None:
+    """Trains at the new length until the gate is passed; a gate that stays shut after ``attempts`` is a ``HerdError``.
+
+    Every attempt goes on from the one before with a seed of its own; ``stats.json`` keeps what each gate saw.
+    """
+    length = config.sequence_length
+    before = _measured(gate, inputs["model"], inputs["documents"], length, out / "gate-before.json")
+    start, refusal, seen = inputs["model"], None, [before]
+    for attempt in range(1, attempts + 1):
+        trained = out / f"attempt-{attempt}"
+        if not (trained / "stats.json").exists():
+            trained.mkdir(exist_ok=True)
+            again = config.model_copy(update={"seed": config.seed + attempt - 1})
+            pretrain(again, start, inputs["tokens"], inputs["tokenizer"], trained, progress)
+        figures = _measured(gate, trained, inputs["documents"], length, out / f"gate-{attempt}.json")
+        seen.append(figures)
+        refusal = verdict(gate, before["short_bits_per_byte"]["value"], GateFigures.from_json(figures))
+        progress.say(f"gate at {length} tokens: {refusal or 'passed'}")
+        start = trained
+        if refusal is None:
+            break
+    else:
+        raise HerdError(f"{out.name}: {refusal}, after {attempts} attempts; give it more tokens or a lower gate")
+    save_model(load_transformer(start), inputs["tokenizer"], out)
+    write_json(out / "stats.json", {"gates": seen, "attempts": attempt, "training": read_json(start / "stats.json")})
+
+
+def _measured(gate: GateConfig, model: Path, corpus: Path, length: int, file: Path) -> dict[str, Any]:
+    """The gate's figures of a model, kept in ``file`` so that a resumed stage does not measure again."""
+    if not file.exists():
+        write_json(file, take_gate(gate, model, corpus, length).to_json())
+    return read_json(file)

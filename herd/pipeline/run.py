@@ -1,0 +1,48 @@
+"""Raises a herd: checks the machine once, runs the graph under the lock, says what there is to do with the result."""
+
+import shutil
+import time
+from collections.abc import Sequence
+
+from herd.foundation.progress import Progress
+from herd.pipeline.graph import Outcome, run_graph
+from herd.pipeline.lock import exclusive
+from herd.pipeline.recipe import Recipe
+from herd.pipeline.stages import build
+from herd.tools.sandbox import Sandbox
+from herd.train.compiled import compiler_available
+
+
+def raise_herd(recipe: Recipe, progress: Progress) -> str:
+    """Brings every artifact of the recipe up to date; returns what to say at the end."""
+    started = time.monotonic()
+    with exclusive(recipe.output):
+        for sentence in what_is_missing():
+            progress.say(sentence)
+        outcomes = run_graph(build(recipe), recipe.output, progress)
+    return _summary(recipe, outcomes, time.monotonic() - started)
+
+
+def what_is_missing() -> list[str]:
+    """What this machine lacks, and what the run does without it, a sentence each."""
+    sentences = []
+    if reason := compiler_available():
+        sentences.append(f"training runs eagerly: {reason}")
+    if reason := Sandbox.unavailable():
+        sentences.append(f"the interpreter stays off, its rows will read 'not measured: no sandbox': {reason}")
+    elif shutil.which("bwrap") is None:
+        sentences.append("there is no bubblewrap: the sandbox uses user namespaces, seccomp and limits directly")
+    return sentences
+
+
+def _summary(recipe: Recipe, outcomes: Sequence[Outcome], seconds: float) -> str:
+    ran = [outcome for outcome in outcomes if outcome.ran]
+    if not ran:
+        return f"{recipe.output}: nothing to do, all {len(outcomes)} stages are up to date ({seconds:.1f} s)"
+    lines = [
+        f"{recipe.output}: {len(ran)} of {len(outcomes)} stages ran in {seconds / 60:.1f} minutes",
+        f"  read   {recipe.output}/report.html",
+        f"  talk   herd chat {recipe.output}/chat",
+        f"  serve  herd serve {recipe.output}/chat",
+    ]
+    return "\n".join(lines)

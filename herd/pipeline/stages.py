@@ -1,0 +1,16 @@
+"""Joins the chapters of the road into one graph: ``build(recipe)``."""
+
+from herd.pipeline.graph import Stage
+from herd.pipeline.recipe import Recipe
+from herd.pipeline.road.data import data_stages
+from herd.pipeline.road.pretraining import pretraining_stages
+from herd.pipeline.road.scaling import scaling_stages
+
+
+def build(recipe: Recipe) -> list[Stage]:
+    """Every stage of ``recipe``, each after those that it needs."""
+    return [
+        *data_stages(recipe),
+        *scaling_stages(recipe),
+        *pretraining_stages(recipe),
+    ]

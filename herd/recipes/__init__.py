@@ -1,0 +1,1 @@
+"""Recipes that ship with Herd: ``herd run pocket`` finds them here."""
