@@ -1,0 +1,97 @@
+"""Answers of a model to training tasks: run through the tools, with the judgement of the task's verifier."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from herd.align.comparisons import Messages
+from herd.foundation.config import Config
+from herd.foundation.errors import HerdError
+from herd.foundation.progress import Progress
+from herd.foundation.seeds import derive, random_from
+from herd.infer.engine import Engine
+from herd.infer.sampling import Sampling
+from herd.tasks.solve import poison
+from herd.tasks.task import KINDS, Task
+from herd.tasks.verifiers import Verdict, verify
+from herd.tools.agent import ToolResult, run_dialogues
+from herd.tools.registry import Tool
+
+
+class SamplingConfig(Config):
+    """How answers are drawn; the paper's final rounds use a temperature of 0.6, early ones vary it (section 4.3.2)."""
+
+    temperature: float = 0.8
+    top_p: float = 0.95
+    max_tokens: int = 96
+    max_calls: int = 3
+
+    def settings(self, seed: int) -> Sampling:
+        """The engine's settings with this seed."""
+        return Sampling(self.max_tokens, self.temperature, self.top_p, seed=seed % (1 << 31))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to a task, tool results included, and what its verifier says of it."""
+
+    messages: Messages
+    verdict: Verdict
+
+    @property
+    def level(self) -> int:
+        """3: right in every respect. 2: right, but not read in a tool's result. 1: wrong. 0: broken off or malformed."""
+        if not self.verdict.well_formed:
+            return 0
+        if not self.verdict.correct:
+            return 1
+        return 3 if self.verdict.grounded else 2
+
+    @property
+    def clean(self) -> Messages:
+        """The messages without the marks of the tool loop, ready to be encoded."""
+        return [{key: value for key, value in message.items() if key != "malformed"} for message in self.messages]
+
+
+def choose_tasks(tasks: Sequence[Task], count: int, seed: int, *names: str | int) -> list[Task]:
+    """About ``count`` tasks, as many of each kind as the kinds there are allow; the draw depends on seed and names."""
+    by_kind = {kind: [task for task in tasks if task.kind == kind] for kind in KINDS}
+    present = [kind for kind in KINDS if by_kind[kind]]
+    if not present:
+        raise HerdError("there are no training tasks to draw prompts from")
+    share = max(1, count // len(present))
+    chosen = []
+    for kind in present:
+        pool = by_kind[kind]
+        chosen += random_from(seed, *names, kind).sample(pool, min(share, len(pool)))
+    return chosen
+
+
+def answer_tasks(
+    engine: Engine,
+    tasks: Sequence[Task],
+    tools: Mapping[str, Tool],
+    config: SamplingConfig,
+    samples: int,
+    seed: int,
+    progress: Progress,
+) -> list[list[Answer]]:
+    """``samples`` answers to every task; tools that a task wants and this machine lacks are off."""
+    enabled = [[name for name in task.tools if name in tools] for task in tasks]
+
+    def change(result: ToolResult) -> str:
+        return poison(tasks[result.dialogue], result.text) if result.tool == "search" else result.text
+
+    answers: list[list[Answer]] = [[] for _ in tasks]
+    for number in progress.track(range(samples), "answering tasks", unit="samples"):
+        dialogues = run_dialogues(
+            engine,
+            [task.messages for task in tasks],
+            tools,
+            config.settings(derive(seed, "sample", number)),
+            enabled=enabled,
+            max_calls=config.max_calls,
+            change=change,
+        )
+        for found, task, messages in zip(answers, tasks, dialogues, strict=True):
+            found.append(Answer(messages[len(task.messages) :], verify(task, messages)))
+    return answers

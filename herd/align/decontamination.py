@@ -1,0 +1,70 @@
+"""Keeps what the evaluation asks and expects out of the dialogues that train (paper, section 5.1.4).
+
+A dialogue is dropped where it holds a whole prompt or reference answer of the evaluation, or shares eight words in a
+row with one.  Words are compared without case, markup and punctuation.  Eight words that several evaluation texts
+share are a phrasing that the split allows both sides to use, not a leak, and do not count.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from herd.foundation.files import read_jsonl
+
+NGRAM = 8
+_SHARED_BY = 3
+_WORD = re.compile(r"\w+")
+_SHORTEST = 3
+
+
+def words(text: str) -> list[str]:
+    """Lower-cased words; everything else only divides them."""
+    return _WORD.findall(text.replace("_", " ").lower())
+
+
+def _ngrams(tokens: Sequence[str]) -> set[tuple[str, ...]]:
+    return {tuple(tokens[start : start + NGRAM]) for start in range(len(tokens) - NGRAM + 1)}
+
+
+class Decontaminator:
+    """Knows the evaluation's texts and says why a dialogue must not be trained on."""
+
+    def __init__(self, texts: Iterable[Mapping[str, Any]]) -> None:
+        """``texts`` have ``role`` (``prompt`` or ``answer``) and ``text``."""
+        self._prompts: set[tuple[str, ...]] = set()
+        self._answers: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+        counts: Counter[tuple[str, ...]] = Counter()
+        distinct = {(str(row["role"]), tuple(words(str(row["text"])))) for row in texts}
+        for role, tokens in sorted(distinct):
+            counts.update(_ngrams(tokens))
+            if role == "prompt":
+                self._prompts.add(tokens)
+            elif len(tokens) >= _SHORTEST:
+                self._answers.setdefault(tokens[:_SHORTEST], []).append(tokens)
+        self._ngrams = {ngram for ngram, count in counts.items() if count < _SHARED_BY}
+
+    @classmethod
+    def read(cls, file: Path) -> "Decontaminator":
+        """Reads the evaluation's texts from a JSONL file."""
+        return cls(read_jsonl(file))
+
+    def why(self, messages: Sequence[Mapping[str, Any]]) -> str | None:
+        """The reason why a dialogue leaks, or None where it does not."""
+        for message in messages:
+            tokens = words(str(message.get("content") or ""))
+            if message["role"] == "user" and tuple(tokens) in self._prompts:
+                return "a prompt of the evaluation"
+            if self._holds_answer(tokens):
+                return "a reference answer of the evaluation"
+            if not self._ngrams.isdisjoint(_ngrams(tokens)):
+                return "eight words in a row of the evaluation"
+        return None
+
+    def _holds_answer(self, tokens: Sequence[str]) -> bool:
+        for start in range(len(tokens) - _SHORTEST + 1):
+            for answer in self._answers.get(tuple(tokens[start : start + _SHORTEST]), ()):
+                if tuple(tokens[start : start + len(answer)]) == answer:
+                    return True
+        return False
