@@ -254,11 +254,12 @@ class Engine:
     def _collect_scores(self, group: Group, chunk: Chunk, hidden_NE: Tensor) -> None:
         before = len(group.request.prompt) - 1  # the first place whose next token is part of the continuation
         first = max(before - chunk.start, 0)
+        if first >= chunk.length:
+            return
         wanted = list(group.request.continuation or ())[chunk.start + first - before :][: chunk.length - first]
-        if wanted:
-            targets = torch.tensor(wanted, device=self.device)
-            values = token_log_probs(hidden_NE[first:], self.model.head_weight, targets).tolist()
-            group.scores += [TokenLogProb(token, value) for token, value in zip(wanted, values, strict=True)]
+        targets = torch.tensor(wanted, device=self.device)
+        values = token_log_probs(hidden_NE[first:], self.model.head_weight, targets).tolist()
+        group.scores += [TokenLogProb(token, value) for token, value in zip(wanted, values, strict=True)]
 
     def _make_output(self, group: Group, own: int) -> tuple[Output, int]:
         sampling, index = group.request.sampling, group.next_output

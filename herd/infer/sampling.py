@@ -70,14 +70,16 @@ def _thresholds(probs_BV: Tensor, top_p_B: Tensor, top_k_B: Tensor, candidates: 
     """Smallest probability that stays in each row, and whether ``candidates`` values were enough to know it."""
     largest_BC = probs_BV.topk(candidates, dim=-1).values
     sums_BC = largest_BC.cumsum(-1)
-    last_k_B1 = torch.where(top_k_B > 0, top_k_B, probs_BV.shape[1])[:, None] - 1
+    vocabulary = probs_BV.shape[1]
+    last_k_B1 = torch.where(top_k_B > 0, top_k_B, vocabulary).clamp(max=vocabulary)[:, None] - 1
     reachable_B1 = last_k_B1.clamp(max=candidates - 1)
     total_B1 = torch.where(last_k_B1 < candidates, sums_BC.gather(1, reachable_B1), 1.0)
     # The nucleus is the shortest run of the largest values that reaches top_p of the mass.
     wanted_B1 = top_p_B[:, None] * total_B1
     last_p_B1 = (sums_BC < wanted_B1).sum(-1, keepdim=True)
     last_B1 = torch.minimum(last_p_B1, reachable_B1).clamp(max=candidates - 1)
-    known_B = (torch.minimum(last_p_B1, last_k_B1) < candidates).squeeze(1)
+    enough_B = (top_k_B == 0) | (top_k_B <= candidates) | (candidates == vocabulary)
+    known_B = enough_B & (torch.minimum(last_p_B1, last_k_B1) < candidates).squeeze(1)
     return largest_BC.gather(1, last_B1), known_B
 
 

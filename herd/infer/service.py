@@ -154,8 +154,8 @@ class Service:
         try:
             ticket.id = self.engine.submit(request)
         except HerdError as error:
-            ticket.deliver(error)
             self._taken_back()
+            ticket.deliver(error)
             return
         self._tickets[ticket.id] = ticket
 

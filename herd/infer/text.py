@@ -42,10 +42,11 @@ class TextStream:
         if self.stopped or not characters:
             return ""
         self._waiting += characters
-        ends = [place for place in map(self._waiting.find, self._stop) if place >= 0]
-        if ends:
+        # The stop string that is complete first counts, however many characters came at once.
+        found = [(place + len(stop), place) for stop in self._stop if (place := self._waiting.find(stop)) >= 0]
+        if found:
             self.stopped = True
-            shown, self._waiting = self._waiting[: min(ends)], ""
+            shown, self._waiting = self._waiting[: min(found)[1]], ""
             return self._show(shown)
         held = max((_overlap(self._waiting, stop) for stop in self._stop), default=0)
         shown, self._waiting = self._waiting[: len(self._waiting) - held], self._waiting[len(self._waiting) - held :]

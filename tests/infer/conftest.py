@@ -1,0 +1,54 @@
+"""A tiny model and tokenizer: random weights, but logits so large that its answers differ and its choices are firm."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from herd.infer.engine import Engine, EngineConfig
+from herd.model.config import ModelConfig
+from herd.model.transformer import Transformer
+from herd.tokenizer.tokenizer import Tokenizer
+
+MakeEngine = Callable[..., Engine]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    for pair in (b"th", b"in", b"er", b'":', b'{"', "é".encode(), b"ab", b" the"):
+        ranks[pair] = len(ranks)
+    return Tokenizer(ranks)
+
+
+@pytest.fixture(scope="session")
+def model(tokenizer: Tokenizer) -> Transformer:
+    shape = ModelConfig(
+        vocab_size=tokenizer.vocab_size,
+        dim=32,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        ffn_dim=48,
+        rope_theta=1000.0,
+        max_positions=256,
+        tied=True,
+    )
+    model = Transformer(shape)
+    model.init_weights(seed=5)
+    with torch.no_grad():
+        model.embedding.weight.mul_(25)
+    return model
+
+
+@pytest.fixture
+def make_engine(model: Transformer, tokenizer: Tokenizer) -> MakeEngine:
+    def make(**options: int) -> Engine:
+        return Engine(model, tokenizer, EngineConfig(**{"page_size": 4, "batch": 8, **options}))
+
+    return make
