@@ -26,6 +26,7 @@ _UNSEEN = {
     "head", "style", "template", "iframe", "object", "embed", "svg", "canvas", "audio", "video", "map", "noscript",
     "select", "button", "input", "option", "datalist", "progress", "meter", "link", "meta", "noframes", "frameset",
 }  # fmt: skip
+_ANCHOR_SIGNS = {"¶", "#", "§", "🔗", "", "Link", "^", "↩"}
 _MATH_TAGS = {"script", "math", "mjx-container", "img"}
 _KINDS = {"li": "item", "dt": "item", "dd": "item", "figcaption": "caption", "caption": "caption", "tr": "row"}
 _LINE_NUMBERS = re.compile(r"\b(?:linenos?|lineno|line-numbers?|blob-num|gutter|linenumber|code-line-number)\b")
@@ -141,11 +142,19 @@ class _Reader:
         elif tag in ("sup", "sub"):
             self._script(node, tag, container, kind)
         elif tag == "a":
-            self._in_link += 1
-            self.walk(node, container, kind)
-            self._in_link -= 1
+            self._link(node, container, kind)
         else:
             self.walk(node, container, kind)
+
+    def _link(self, node: LexborNode, container: int, kind: str) -> None:
+        """A link; one to a place on the same page counts as text, unless it is an item of a table of contents."""
+        address = node.attributes.get("href") or ""
+        if address.startswith("#") and node.text().strip() in _ANCHOR_SIGNS:
+            return
+        leads_away = not address.startswith("#") or kind == "item"
+        self._in_link += leads_away
+        self.walk(node, container, kind)
+        self._in_link -= leads_away
 
     def _script(self, node: LexborNode, tag: str, container: int, kind: str) -> None:
         """An exponent or index is written as in TeX; a mark of a footnote, which is a link, stays as it is."""

@@ -8,6 +8,7 @@ are mostly links, or that only lead elsewhere, go.
 
 import re
 from collections import Counter
+from itertools import zip_longest
 
 from selectolax.lexbor import LexborNode
 
@@ -44,11 +45,15 @@ _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden")
 _COMMENTS = re.compile(r"\b(?:comments?|disqus|replies|commentlist)\b")
 _EMBEDDED = re.compile(r"social|embed|share")
 _ARTICLE = re.compile(r"\b(?:article-?body|post-?content|entry-?content|story-?body|post-?body|mw-parser-output)\b")
+_NEVER_ALL = {"blockquote", "ul", "ol", "li", "dl", "figure", "details"}
+_MOSTLY_LINKS = 0.6
 _MOST = 0.5
 _SOME_PROSE = 400
+_LEVELS_OF_SIBLINGS = 3
+_SIBLING = 0.2
 _TOO_LITTLE = 250
 _NEARLY_ALL = 0.65
-_ALONE = 0.25
+_ALONE = 0.15
 _ARTICLE_BONUS = 2.0
 _LEADS_ELSEWHERE = re.compile(
     r"^\W*(?:related|more (?:from|on|great|stories|news|in)|read (?:more|next|also|on)|see also|also read|recommended|comments?"
@@ -88,8 +93,7 @@ def _select(body: LexborNode, title: str, *, by_name: bool) -> list[Block]:
         return len(node.text()) < _MOST * text
 
     layout = read_blocks(body, skip)
-    root = _main_container(layout, title)
-    inside = _descendants(layout, root)
+    inside = _descendants(layout, _with_siblings(layout, _main_container(layout, title)))
     return _without_boilerplate([block for block in layout.blocks if block.container in inside], title)
 
 
@@ -145,10 +149,20 @@ def _main_container(layout: Layout, title: str) -> int:
             at = layout.containers[at].parent
     best, enough = 0, _NEARLY_ALL * layout.containers[0].score
     for number, container in enumerate(layout.containers):
-        if container.parent == best and container.score >= enough and container.score > 0:
+        if container.parent == best and container.score >= enough and container.tag not in _NEVER_ALL:
             best = number
             enough = _NEARLY_ALL * container.score
-    return best
+    return _named_around(layout, best)
+
+
+def _named_around(layout: Layout, container: int) -> int:
+    """The container around ``container`` that is named as the body of an article, if one is; else ``container``."""
+    at = container
+    while at >= 0:
+        if _ARTICLE.search(layout.containers[at].label):
+            return at
+        at = layout.containers[at].parent
+    return container
 
 
 def _article_bonus(layout: Layout, title: str) -> list[float]:
@@ -180,8 +194,26 @@ def _is_title(block: Block, title: str) -> bool:
     return block.level == 1 if not title else len(words) > 5 and words in "".join(filter(str.isalnum, title.casefold()))
 
 
-def _descendants(layout: Layout, root: int) -> set[int]:
-    inside = {root}
+def _with_siblings(layout: Layout, root: int) -> set[int]:
+    """``root`` and the containers beside it that hold other parts of the same text: alike in name, or rich in prose."""
+    containers = layout.containers
+    chosen, at = {root}, root
+    for _ in range(_LEVELS_OF_SIBLINGS):
+        parent = containers[at].parent
+        if parent < 0 or containers[at].tag in ("article", "main", "section"):
+            break
+        for number, container in enumerate(containers):
+            if container.parent != parent or number == at or container.tag in ("li", "td", "tr"):
+                continue
+            alike = container.score > 0 and container.label == containers[at].label != ""
+            if alike or container.score >= _SIBLING * containers[root].score:
+                chosen.add(number)
+        at = parent
+    return chosen
+
+
+def _descendants(layout: Layout, roots: set[int]) -> set[int]:
+    inside = set(roots)
     for number, container in enumerate(layout.containers):
         if container.parent in inside:
             inside.add(number)
@@ -192,7 +224,7 @@ def _without_boilerplate(blocks: list[Block], title: str) -> list[Block]:
     """Drops what is mostly links, and short blocks that lead elsewhere together with the lists that they announce."""
     kept: list[Block] = []
     leads = False
-    for block in blocks:
+    for block, after in zip_longest(blocks, blocks[1:]):
         if block.kind == "code":
             kept.append(block)
             continue
@@ -204,6 +236,20 @@ def _without_boilerplate(blocks: list[Block], title: str) -> list[Block]:
         if leads and block.kind == "item":
             continue
         leads = False
-        if block.links <= 0.6 * len(block.text):
+        if not _is_mostly_links(block) or _introduces(block, after) or _is_data(block):
             kept.append(block)
     return kept
+
+
+def _is_mostly_links(block: Block) -> bool:
+    return block.links > _MOSTLY_LINKS * len(block.text)
+
+
+def _introduces(block: Block, after: Block | None) -> bool:
+    """Whether a heading that is a link stands over text and not over more links."""
+    return block.level > 0 and after is not None and not after.level and not _is_mostly_links(after)
+
+
+def _is_data(block: Block) -> bool:
+    """Whether a line of a table has several cells; in a table of facts many of them are links."""
+    return block.kind == "row" and block.text.count("\t") >= 2
