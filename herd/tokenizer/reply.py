@@ -11,7 +11,6 @@ can generate raises: what is cut short or out of place comes back with ``well_fo
 """
 
 import codecs
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,8 +22,16 @@ from herd.tokenizer.tokenizer import Tokenizer
 
 Kind = Literal["content", "call"]
 
-_BROKEN = re.compile("[\udc80-\udcff]")
-"""What the decoder leaves in the place of a byte that is not UTF-8."""
+_BROKEN = "\udcff"
+"""Stands for bytes that are not UTF-8 until they become U+FFFD, which a model may also write on purpose."""
+
+
+def _mark_broken(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return _BROKEN, error.end
+
+
+codecs.register_error("herd.mark", _mark_broken)
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class StreamParser:
         self._tokenizer = tokenizer
         self._call_id = call_id
         self._kind: Kind = "content"
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="herd.mark")
         self._texts: dict[Kind, list[str]] = {"content": [], "call": []}
         self._stop_id: int | None = None
         self._problem: str | None = None
@@ -98,9 +105,9 @@ class StreamParser:
             self._add(self._decoder.decode(self._tokenizer.decode_bytes(ordinary)), pieces)
 
     def _add(self, text: str, pieces: list[Piece]) -> None:
-        if not text.isascii() and _BROKEN.search(text):
+        if _BROKEN in text:
             self._blame("its bytes are not UTF-8")
-            text = _BROKEN.sub("\ufffd", text)
+            text = text.replace(_BROKEN, "\ufffd")
         if text:
             self._texts[self._kind].append(text)
             pieces.append(Piece(self._kind, text))

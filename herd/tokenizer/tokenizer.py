@@ -159,10 +159,12 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """The bytes of ``ids``; ``HerdError`` names an id outside the vocabulary."""
+        tokens = [int(token) for token in ids]
         try:
-            return self._encoding.decode_bytes([int(token) for token in ids])
-        except (KeyError, OverflowError) as error:
-            raise HerdError(f"token id {error.args[0]} is outside the vocabulary of {self.vocab_size}") from None
+            return self._encoding.decode_bytes(tokens)
+        except (KeyError, OverflowError):
+            outside = next(token for token in tokens if not 0 <= token < self.vocab_size)
+            raise HerdError(f"token id {outside} is outside the vocabulary of {self.vocab_size}") from None
 
     def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
         """The text of ``ids``; bytes that are not UTF-8 become U+FFFD. ``skip_special`` leaves control tokens out."""
