@@ -39,7 +39,7 @@ class Answer:
 
     @property
     def level(self) -> int:
-        """3: right in every respect. 2: right, but not read in a tool's result. 1: wrong. 0: broken off or malformed."""
+        """3: right in every respect. 2: right, but not read in a tool's result. 1: wrong. 0: malformed."""
         if not self.verdict.well_formed:
             return 0
         if not self.verdict.correct:

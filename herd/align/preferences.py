@@ -1,6 +1,6 @@
 """Preference pairs from the models' own answers, judged by verifiers (paper, sections 4.2.1 and 4.1.2).
 
-    collect_preferences(PreferencesConfig(), models=(earlier, present), tasks=tasks, dialogues=synthetic, tools=tools, ...)
+    collect_preferences(PreferencesConfig(), (earlier, present), tasks, synthetic, tools, out, progress)
 
 Two different models answer the same training prompts. The strength of a preference follows from the verifier's levels;
 where both answers are poor, the solved dialogue of the task takes the place of the annotator's edit:

@@ -1,0 +1,80 @@
+"""Comparisons follow the verifier's levels, and the figures about the reward model are what they say."""
+
+import pytest
+
+from herd.align.conversations import Answer, choose_tasks
+from herd.align.preferences import compare, strength_of
+from herd.align.sampling import judge_figures
+from herd.tasks.task import Task
+from herd.tasks.verifiers import Verdict
+
+from .conftest import answer
+
+TASK = Task("t", "lookup", "name", "train", "seen", [{"role": "user", "content": "?"}], ["search"], {})
+GOLD = [answer("gold")]
+
+
+def at_level(level: int, text: str = "x") -> Answer:
+    verdict = Verdict(level >= 2, level >= 1, level == 3, "")
+    return Answer([{**answer(text), **({"malformed": "cut"} if level == 0 else {})}], verdict)
+
+
+@pytest.mark.parametrize("level", range(4))
+def test_levels(level: int) -> None:
+    assert at_level(level).level == level
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "strength"),
+    [
+        (3, 0, "significantly better"),
+        (3, 1, "significantly better"),
+        (3, 2, "better"),
+        (2, 1, "better"),
+        (1, 0, "slightly better"),
+        (1, 1, "marginally better"),
+    ],
+)
+def test_strength(better: int, worse: int, strength: str) -> None:
+    assert strength_of(at_level(better), at_level(worse)) == strength
+
+
+def test_right_against_wrong_needs_no_edit_and_order_does_not_matter() -> None:
+    for pair in ((at_level(3, "good"), at_level(1, "bad")), (at_level(1, "bad"), at_level(3, "good"))):
+        row = compare(TASK, *pair, GOLD)
+        assert row is not None
+        assert row["edited"] is None
+        assert row["chosen"][0]["content"] == "good"
+        assert row["rejected"][0]["content"] == "bad"
+
+
+def test_two_poor_answers_are_edited_and_two_right_ones_teach_nothing() -> None:
+    row = compare(TASK, at_level(1), at_level(0), GOLD)
+    assert row is not None
+    assert row["edited"] == GOLD
+    assert "malformed" not in row["rejected"][0]
+    assert compare(TASK, at_level(3), at_level(3), GOLD) is None
+    assert compare(TASK, at_level(1), at_level(1), None) is None
+
+
+def test_figures_about_the_reward_model() -> None:
+    answers = [
+        [at_level(3), at_level(1), at_level(3)],
+        [at_level(1), at_level(0), at_level(1)],
+        [at_level(1), at_level(3), at_level(0)],
+    ]
+    rewards = [[0.5, 1.0, 2.0], [1.0, 2.0, 3.0], [0.9, 0.1, 0.0]]
+    figures = judge_figures(answers, rewards)
+    assert figures["right_mean"] == pytest.approx(3 / 9)
+    assert figures["right_any"] == pytest.approx(2 / 3)
+    assert figures["right_best"] == pytest.approx(1 / 3)
+    assert figures["pairs"] == 4
+    assert figures["pair_accuracy"] == pytest.approx(2 / 4)
+
+
+def test_prompts_are_drawn_evenly_over_the_kinds() -> None:
+    kinds = ["lookup"] * 50 + ["talk"] * 5 + ["refuse"] * 50
+    tasks = [Task(str(number), kind, "", "train", "seen", [], [], {}) for number, kind in enumerate(kinds)]
+    chosen = choose_tasks(tasks, 30, 7)
+    assert len({task.id for task in chosen}) == len(chosen) == 25
+    assert chosen == choose_tasks(tasks, 30, 7)
