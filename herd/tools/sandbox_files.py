@@ -9,24 +9,26 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from herd.foundation.errors import HerdError
 
 _PROBE = """
-import json, os, sys
-for entry in sorted(os.listdir(sys.argv[1])) if os.path.isdir(sys.argv[1]) else []:
+import json, os, sys, sysconfig
+folders = [folder for folder in sys.path if os.path.isdir(folder)]
+for entry in sorted(entry for folder in folders for entry in os.listdir(folder) if entry.endswith(".so")):
     name = entry.partition(".")[0]
-    if entry.endswith(".so") and not name.startswith(("_test", "_xx", "xx", "_tkinter")):
+    if not name.startswith(("_test", "_xx", "xx", "_tkinter")):
         try:
             __import__(name)
         except Exception:
             pass
-import ctypes, socket, ssl, sqlite3, zlib
 maps = [line.split(maxsplit=5)[5].strip() for line in open("/proc/self/maps") if "/" in line]
-print(json.dumps(sorted({path for path in maps if ".so" in os.path.basename(path)})))
+shared = sorted({path for path in maps if ".so" in os.path.basename(path)})
+folders += [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
+print(json.dumps({"folders": folders, "shared": shared}))
 """
 _PROBE_SECONDS = 60
 _FLAGS = ("-s", "-S", "-P", "-B")
@@ -47,23 +49,15 @@ class InterpreterFiles:
 def interpreter_files() -> InterpreterFiles:
     """The files of the interpreter that runs now; ``HerdError`` where it cannot say what it needs."""
     binary = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-    libraries = [
-        Path(sysconfig.get_path("stdlib")),
-        Path(sysconfig.get_path("platstdlib", vars={"platbase": sys.base_prefix})),
-    ]
-    extensions = Path(str(sysconfig.get_config_var("DESTSHARED") or libraries[0] / "lib-dynload"))
-    shared = _shared_libraries(binary, extensions)
-    directories = sorted({str(path.resolve()) for path in libraries} | ({str(path) for path in libraries}))
+    needed = _needed(binary)
+    shared = needed["shared"]
+    directories = _outermost(os.path.realpath(folder) for folder in needed["folders"])
     inside = [path for path in shared if not any(path.startswith(f"{directory}/") for directory in directories)]
     files = {str(binary): str(binary)}
     for path in inside:
         files |= dict.fromkeys(_names_of(Path(path)), path)
     files |= {place: str(Path(place).resolve()) for place in _loaders()}
-    binds = [
-        (directory, directory)
-        for directory in directories
-        if Path(directory).is_dir() and not Path(directory).is_symlink()
-    ]
+    binds = [(directory, directory) for directory in directories]
     binds += sorted((source, place) for place, source in files.items())
     empty = [f"{directory}/{name}" for directory, _ in binds for name in ("site-packages", "dist-packages")]
     search_path = ":".join(sorted({str(Path(path).parent) for path in inside}))
@@ -94,13 +88,20 @@ def _parents(files: InterpreterFiles) -> list[str]:
     return sorted(found - {"/"})
 
 
-def _shared_libraries(binary: Path, extensions: Path) -> list[str]:
-    command = [str(binary), *_FLAGS, "-c", _PROBE, str(extensions)]
+def _needed(binary: Path) -> dict[str, list[str]]:
+    """The folders of the standard library and the shared libraries, told by the interpreter itself."""
+    command = [str(binary), *_FLAGS, "-c", _PROBE]
     try:
-        found = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, check=True, env={}, cwd="/")
-        return list(json.loads(found.stdout))
+        found = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, env={}, cwd="/", text=True)
+        return dict(json.loads(found.stdout))
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise HerdError(f"{binary}: the interpreter does not tell which files it needs ({error})") from None
+
+
+def _outermost(folders: Iterable[str]) -> list[str]:
+    """The folders that exist and lie in no other of them; the root is never among them."""
+    found = sorted({folder for folder in folders if folder != "/" and Path(folder).is_dir()})
+    return [folder for folder in found if not any(folder.startswith(f"{other}/") for other in found)]
 
 
 def _names_of(library: Path) -> list[str]:

@@ -92,6 +92,8 @@ def answer(request: dict[str, Any], plan: dict[str, Any], libc: ctypes.CDLL) -> 
     if child == 0:
         status = 1
         try:
+            # A session of its own: a signal to its process group must not reach whoever started the sandbox.
+            os.setsid()
             os.dup2(in_read, 0)
             os.dup2(out_write, STDOUT)
             os.dup2(err_write, STDERR)

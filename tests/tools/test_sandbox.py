@@ -5,11 +5,13 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pydantic
 import pytest
 
 from herd.foundation.errors import HerdError
@@ -202,7 +204,10 @@ def test_an_endless_loop_is_stopped_by_the_clock(sandbox: Sandbox) -> None:
 
 
 def test_ignoring_signals_does_not_help(sandbox: Sandbox) -> None:
-    code = "import signal\nfor n in range(1, 32):\n    try: signal.signal(n, signal.SIG_IGN)\n    except OSError: pass\nwhile True: pass"
+    ignore = (
+        "import signal\nfor n in range(1, 32):\n    try: signal.signal(n, signal.SIG_IGN)\n    except OSError: pass\n"
+    )
+    code = ignore + "while True: pass"
     assert "stopped after" in sandbox.run(code, seconds=0.3).stderr
     assert sandbox.run("1").ok
 
@@ -302,7 +307,8 @@ def test_a_call_is_cheap(sandbox: Sandbox) -> None:
 def test_it_dies_with_its_owner(sandbox: Sandbox) -> None:
     code = (
         "import os, sys; from herd.tools.sandbox import *\n"
-        f"s = Sandbox(SandboxConfig(backend={sandbox.config.backend!r})); s.run('1'); print(s._server._process.pid, flush=True)\n"
+        f"s = Sandbox(SandboxConfig(backend={sandbox.config.backend!r})); s.run('1')\n"
+        "print(s._server._process.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -349,11 +355,42 @@ def test_without_any_way_the_reason_is_one_sentence(monkeypatch: pytest.MonkeyPa
         module._working_way.cache_clear()
 
 
-def test_without_capabilities_user_namespaces_do() -> None:
-    """What an ordinary user has: no capability at all.  The interpreter's own files must stay readable, so root's uid stays."""
-    drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all"]
-    code = "from herd.tools.sandbox import *; print(*[Sandbox.unavailable(b) for b in ('bubblewrap', 'namespaces')])"
-    if subprocess.run([*drop, "unshare", "-Urnpf", "true"], capture_output=True).returncode != 0:
-        pytest.skip("this kernel allows no user namespaces without rights, or there is no setpriv")
-    ended = subprocess.run([*drop, sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert ended.stdout.split()[-1] == "None", ended
+AS_NOBODY = """
+import os, signal
+from herd.tools.sandbox import *
+for backend in ("bubblewrap", "namespaces"):
+    with Sandbox(SandboxConfig(backend=backend)) as sandbox:
+        sandbox.run("1")
+        first = sandbox._server
+        sandbox.run(f"import os\\nfor target in (1, 0, -1): os.kill(target, 9)", seconds=1.0)
+        assert sandbox.run("import os; os.getuid()").stdout == "65534\\n"
+        assert sandbox._server is first, "the server was killed"
+print("contained", os.getuid())
+"""
+
+
+def test_works_for_an_ordinary_user() -> None:
+    """As root, the interpreter and the tree are first shown at places that anybody can read."""
+    if os.geteuid() != 0:
+        pytest.skip("every test of this file runs as an ordinary user already")
+    prefix, tree, packages = Path(sys.base_prefix), Path(__file__).parents[2], Path(pydantic.__file__).parents[1]
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        for name in ("python", "tree", "packages"):
+            (Path(place) / name).mkdir()
+        binary = Path(sys._base_executable).resolve().relative_to(prefix.resolve())  # type: ignore[attr-defined]
+        script = "\n".join(
+            [
+                f"mount --bind {prefix} {place}/python && mount --bind {tree} {place}/tree || exit 9",
+                f"mount --bind {packages} {place}/packages && cd / || exit 9",
+                f"export HOME=/ PYTHONPATH={place}/tree:{place}/packages PYTHONDONTWRITEBYTECODE=1",
+                f'exec setpriv --reuid 4321 --regid 4321 --clear-groups {place}/python/{binary} -c "$CODE"',
+            ]
+        )
+        command = ["unshare", "-m", "sh", "-c", script]
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, env={**os.environ, "CODE": AS_NOBODY}
+        )
+    if ended.returncode == 9 or "unshare" in ended.stderr:
+        pytest.skip(f"this machine does not let root mount: {ended.stderr.strip()}")
+    assert ended.stdout == "contained 4321\n", ended.stderr
