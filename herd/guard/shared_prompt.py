@@ -35,7 +35,7 @@ class SharedPromptAttention:
     def __call__(self, layer: int, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> Tensor:
         """Attended values (N, H, D); the same in every layer."""
         cut = self.prompt
-        opening = _attend(*(x[None, :cut] for x in (q_NHD, k_NKD, v_NKD)), mask=None)[0]
+        opening = _attend(q_NHD[None, :cut], k_NKD[None, :cut], v_NKD[None, :cut], mask=None)[0]
         q_BLHD = self._pad(q_NHD[cut:])
         k_BLKD, v_BLKD = (
             torch.cat([x[None, :cut].expand(self.rows, -1, -1, -1), self._pad(x[cut:])], dim=1) for x in (k_NKD, v_NKD)
