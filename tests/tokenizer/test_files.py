@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tiktoken.load
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -42,6 +42,7 @@ def test_the_published_file_is_written_byte_for_byte(published_directory: Path) 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=100))
 @settings(deadline=None)
 def test_tokenizers_and_transformers_give_the_same_ids(small: Tokenizer, readers: list, text: str) -> None:
+    assume("<|" not in text)  # others make control tokens of their names
     library, transformer = readers
     assert library.encode(text, add_special_tokens=False).ids == small.encode(text)
     assert library.encode(text).ids == [small.bos_id, *small.encode(text)]

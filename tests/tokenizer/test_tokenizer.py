@@ -11,7 +11,7 @@ import pytest
 import regex
 import tiktoken
 import tokenizers
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from herd.foundation.errors import HerdError
@@ -88,6 +88,7 @@ def test_small_vocabulary_merges_as_defined(small: Tokenizer, text: str) -> None
 def test_published_vocabulary_agrees_with_tokenizers(
     published: Tokenizer, published_json: tokenizers.Tokenizer, text: str
 ) -> None:
+    assume("<|" not in text)  # the other library makes control tokens of their names
     assert published_json.encode(text, add_special_tokens=False).ids == published.encode(text)
 
 
