@@ -1,0 +1,148 @@
+"""OpenAI's shapes: what a chat request may hold, what goes back, and how an error looks.
+
+What Herd does not do is refused by name instead of being ignored, so that a client never gets something else than it
+asked for.
+"""
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from herd.foundation.errors import HerdError
+from herd.infer.grammar import Grammar
+from herd.infer.request import TokenLogProb
+from herd.infer.sampling import Sampling
+from herd.tokenizer.tokenizer import Tokenizer
+
+DEFAULT_TOKENS = 256
+
+
+class ApiError(Exception):
+    """An answer with an HTTP status and OpenAI's error object."""
+
+    def __init__(self, status: int, message: str, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
+        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+class JsonSchema(BaseModel):
+    """A named schema that the answer must validate against."""
+
+    name: str
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+    description: str | None = None
+
+
+class ResponseFormat(BaseModel):
+    """Free text, any JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class StreamOptions(BaseModel):
+    """Whether a last chunk tells the usage."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """The body of ``POST /v1/chat/completions``; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    messages: list[dict[str, Any]] = Field(min_length=1, max_length=256)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    n: int = Field(default=1, ge=1, le=8)
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    logprobs: bool = False
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    tools: list[dict[str, Any]] = Field(default_factory=list, max_length=64)
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    user: str | None = None
+
+    @field_validator("stop")
+    @classmethod
+    def _few_stops(cls, stop: str | list[str] | None) -> str | list[str] | None:
+        if isinstance(stop, list) and (len(stop) > 4 or not all(stop)):
+            raise ValueError("stop takes up to four strings, none of them empty")
+        return stop or None
+
+    def sampling(self, room: int) -> Sampling:
+        """The engine's settings; ``room`` tokens are left in the context. ``HerdError`` for a schema that cannot be."""
+        wanted = self.max_completion_tokens or self.max_tokens
+        stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        chosen = Sampling(
+            max_tokens=min(wanted or DEFAULT_TOKENS, room),
+            stop=stops,
+            seed=self.seed,
+            grammar=self._grammar(),
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+        )
+        given = {"temperature": self.temperature, "top_p": self.top_p}
+        return Sampling(**{**vars(chosen), **{name: value for name, value in given.items() if value is not None}})
+
+    def _grammar(self) -> Grammar | None:
+        wanted = self.response_format
+        if wanted is None or wanted.type == "text":
+            return None
+        if wanted.type == "json_object":
+            return Grammar.json_object()
+        if wanted.json_schema is None:
+            raise HerdError("response_format of type json_schema needs the field json_schema")
+        return Grammar.json_schema(wanted.json_schema.schema_)
+
+
+def completion_id() -> str:
+    """A fresh identifier of one answer."""
+    return f"chatcmpl-{uuid.uuid4().hex}"
+
+
+def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
+    """OpenAI's usage object."""
+    total = prompt_tokens + completion_tokens
+    return {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": total}
+
+
+def completion(
+    identifier: str, model: str, choices: Sequence[Mapping[str, Any]], used: Mapping[str, int]
+) -> dict[str, Any]:
+    """A whole answer."""
+    head = {"id": identifier, "object": "chat.completion", "created": int(time.time()), "model": model}
+    return {**head, "choices": list(choices), "usage": dict(used)}
+
+
+def chunk(
+    identifier: str, model: str, delta: Mapping[str, Any], reason: str | None = None, logprobs: Any = None
+) -> dict[str, Any]:
+    """A piece of a streamed answer."""
+    head = {"id": identifier, "object": "chat.completion.chunk", "created": int(time.time()), "model": model}
+    return {**head, "choices": [{"index": 0, "delta": dict(delta), "finish_reason": reason, "logprobs": logprobs}]}
+
+
+def logprobs_object(tokenizer: Tokenizer, found: Sequence[TokenLogProb]) -> dict[str, Any] | None:
+    """OpenAI's log-probabilities of tokens, or None where there are none."""
+    if not found:
+        return None
+
+    def entry(token: int, value: float) -> dict[str, Any]:
+        data = tokenizer.decode_bytes([token])
+        return {"token": data.decode("utf-8", "replace"), "logprob": value, "bytes": list(data)}
+
+    content = [entry(one.id, one.value) | {"top_logprobs": [entry(*top) for top in one.top]} for one in found]
+    return {"content": content, "refusal": None}
