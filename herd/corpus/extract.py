@@ -10,6 +10,8 @@ from selectolax.lexbor import LexborHTMLParser
 
 from herd.corpus.layout import Block
 from herd.corpus.main_text import main_blocks
+from herd.corpus.markdown import plain_text
+from herd.corpus.metadata import read_metadata
 from herd.corpus.pages import Page
 from herd.corpus.pydoc_pages import is_pydoc, pydoc_text, pydoc_title
 
@@ -27,21 +29,34 @@ class Extracted:
 
 def extract_page(page: Page) -> Extracted:
     """Extracts by the page's kind; what the source knew of title and date wins over what the page says."""
-    found = extract_html(page.content) if page.kind == "html" else Extracted(page.content)
+    if page.kind == "html":
+        found = extract_html(page.content, page.url)
+    elif page.kind == "text" and page.url.startswith("readme:"):
+        found = Extracted(plain_text(page.content))
+    else:
+        found = Extracted(page.content)
     return Extracted(found.text, page.title or found.title, page.date or found.date, found.author, found.language)
 
 
-def extract_html(html: str) -> Extracted:
-    """The main text of an HTML page, with headings, lists, tables, code and formulas as plain text."""
+def extract_html(html: str, url: str = "") -> Extracted:
+    """The main text of an HTML page, with headings, lists, tables, code and formulas as plain text.
+
+    The heading that repeats the title is left out of the text.  Whatever the bytes are, this does not fail: a page
+    without main text gives an empty text.
+    """
     tree = LexborHTMLParser(html)
     if is_pydoc(tree):
         return Extracted(pydoc_text(tree), pydoc_title(tree), language="en")
+    said = read_metadata(tree, url)
     for node in tree.css("style, noscript, script:not([type^=math])"):
         node.decompose()
+    text = _join(main_blocks(tree.body, _titles(tree, said.title))) if tree.body is not None else ""
+    return Extracted(text, said.title, said.date, said.author, said.language)
+
+
+def _titles(tree: LexborHTMLParser, title: str | None) -> str:
     node = tree.css_first("title")
-    title = node.text(strip=True) if node is not None else ""
-    text = _join(main_blocks(tree.body, title)) if tree.body is not None else ""
-    return Extracted(text, title or None)
+    return " ".join(filter(None, (title, node.text() if node is not None else "")))
 
 
 def _join(blocks: list[Block]) -> str:

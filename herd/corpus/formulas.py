@@ -17,6 +17,7 @@ _IMAGE_OF_TEX = re.compile(r"latex|codecogs|/math|mathjax|mathtex|mimetex|/tex\b
 _TEX_SIGN = re.compile(r"\\[A-Za-z]+|[A-Za-z0-9)}]\s*[\^_]\s*[{A-Za-z0-9]|\$[^$]+\$")
 _SOURCE_IN_ADDRESS = re.compile(r"(?:codecogs\.com|chart\.googleapis\.com|latex\.php|mathtex\.cgi|mimetex\.cgi)")
 _SIZE_COMMAND = re.compile(r"^\\(?:inline|dpi\{\d+\}|bg_\w+|fn_\w+|large|small|tiny|huge)\s*")
+_STANDS_ALONE = re.compile(r"\\begin\{(?:equation|align|gather|multline|eqnarray|displaymath|flalign)\*?\}")
 _DISPLAYSTYLE = re.compile(r"^\{\\(?:displaystyle|textstyle)\s?(.*)\}$", re.DOTALL)
 
 
@@ -46,7 +47,7 @@ def _delimited(tex: str, *, display: bool) -> str:
     tex = wrapped[1].strip() if wrapped else tex
     if not tex:
         return ""
-    if tex.startswith(("$", r"\(", r"\[", r"\begin{")):
+    if tex.startswith(("$", r"\(", r"\[")) or _STANDS_ALONE.match(tex):
         return tex
     return f"$${tex}$$" if display else f"${tex}$"
 

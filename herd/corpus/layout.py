@@ -14,7 +14,7 @@ from herd.corpus.formulas import formula
 
 Attributes = dict[str, str | None]
 
-_SPACES = re.compile(r"[ \t\r\n\f\xa0\u200b]+")
+_EMPTY_LINES = re.compile(r"\n{3,}")
 _HEADINGS = {"h1", "h2", "h3", "h4", "h5", "h6"}
 _CONTAINERS = {
     "address", "article", "aside", "body", "center", "dd", "details", "div", "dl", "fieldset", "figure", "footer",
@@ -46,7 +46,7 @@ class Container:
 
 @dataclass
 class Block:
-    """A stretch of text that stands by itself; ``links`` of its characters lie within links, ``level`` is a heading's."""
+    """A stretch of text that stands by itself; ``links`` of its characters lie in links, ``level`` is a heading's."""
 
     text: str
     kind: str
@@ -95,10 +95,10 @@ class _Reader:
         """Ends the current block, if any text was gathered for it."""
         if not self._pieces:
             return
-        lines = [_SPACES.sub(" ", line).strip() for line in "".join(self._pieces).split("\v")]
-        text = "\n".join(lines).strip("\n")
+        text = "".join(self._pieces).replace("\u200b", "")
+        text = "\n".join(" ".join(line.split()) for line in text.split("\v")).strip("\n")
         if text:
-            text = re.sub(r"\n{3,}", "\n\n", text)
+            text = _EMPTY_LINES.sub("\n\n", text) if "\n\n\n" in text else text
             self.layout.blocks.append(Block(text, kind, container, self._links))
         self._pieces, self._links = [], 0
 
@@ -158,7 +158,7 @@ class _Reader:
 
     def _script(self, node: LexborNode, tag: str, container: int, kind: str) -> None:
         """An exponent or index is written as in TeX; a mark of a footnote, which is a link, stays as it is."""
-        text = _SPACES.sub(" ", node.text()).strip()
+        text = " ".join(node.text().split())
         before = self._pieces[-1][-1:] if self._pieces else ""
         mathematical = re.fullmatch(r"[-+−]?[\w.+−-]{1,6}", text) and (before.isalnum() or before in ")]}")
         if not text or node.css_first("a") is not None or self._in_link or not mathematical or _ordinal(text):

@@ -8,11 +8,12 @@ are mostly links, or that only lead elsewhere, go.
 
 import re
 from collections import Counter
+from functools import lru_cache
 from itertools import zip_longest
 
 from selectolax.lexbor import LexborNode
 
-from herd.corpus.layout import Attributes, Block, Layout, label_of, read_blocks
+from herd.corpus.layout import Attributes, Block, Container, Layout, label_of, read_blocks
 
 _UNWANTED_TAGS = {"nav", "aside", "footer", "form", "dialog", "menu", "header"}
 _UNWANTED_ROLES = {
@@ -27,19 +28,17 @@ _UNWANTED_ROLES = {
     "alert",
 }
 _PROTECTED_TAGS = {"body", "html", "article", "main", "p", "pre", "code", "h1", "h2", "math"}
-_NAME_PARTS = (
-    r"comments?", r"commentlist", r"disqus", r"respond", r"replies", r"side-?bar\w*", r"share\w*", r"sharing", r"social\w*",
-    r"related\w*", r"recommend\w*", r"recirc\w*", r"promo\w*", r"newsletter\w*", r"subscri\w+", r"sign-?up", r"cookie\w*",
-    r"consent", r"gdpr", r"breadcrumbs?", r"paginat\w+", r"pager", r"nav", r"navbar", r"navigation", r"menu\w*",
-    r"byline\w*", r"author-?\w*", r"tags?", r"tag-?list", r"ad", r"ads", r"advert\w*", r"adsense", r"banner\w*",
-    r"sponsor\w*", r"footer\w*", r"foot", r"masthead", r"popup\w*", r"modal\w*", r"overlay", r"widget\w*", r"toolbar",
-    r"trending", r"popular", r"most-?\w*read", r"latest", r"more-?\w*", r"outbrain", r"taboola", r"teaser\w*", r"toc",
-    r"read-?more\w*", r"readmore", r"also", r"skip\w*", r"login", r"search\w*", r"copyright", r"disclaimer", r"print\w*",
-    r"caption\w*", r"credits?", r"gallery\w*", r"slideshow", r"carousel\w*", r"timestamp", r"dateline", r"meta", r"post-?meta",
-    r"entry-?meta", r"rating\w*", r"vote\w*", r"hidden", r"visually-?hidden", r"sr-?only", r"screen-?reader-?text",
-    r"noprint", r"editsection", r"mw-editsection", r"catlinks", r"navbox", r"infobox", r"reflist", r"metadata",
-)  # fmt: skip
-_UNWANTED_NAME = re.compile(rf"(?:^|[\s_-])(?:{'|'.join(_NAME_PARTS)})(?=$|[\s_-])")
+_NAME_PARTS = r"""
+    ad adsense ads advert\w* also author-?\w* banner\w* breadcrumbs? byline\w* caption\w* carousel\w* catlinks commentlist
+    comments? consent cookie\w* copyright credits? dateline disclaimer disqus editsection entry-?meta foot footer\w*
+    gallery\w* gdpr hidden infobox latest login masthead menu\w* meta metadata modal\w* more-?\w* most-?\w*read
+    mw-editsection nav navbar navbox navigation newsletter\w* noprint outbrain overlay pager paginat\w+ popular popup\w*
+    post-?meta print\w* promo\w* rating\w* read-?more\w* recirc\w* recommend\w* reflist related\w* replies respond
+    screen-?reader-?text search\w* share\w* sharing side-?bar\w* sign-?up skip\w* slideshow social\w* sponsor\w*
+    sr-?only subscri\w+ taboola tag-?list tags? teaser\w* timestamp toc toolbar trending visually-?hidden vote\w*
+    widget\w*
+"""
+_UNWANTED_NAME = re.compile(rf"(?:^|[\s_-])(?:{'|'.join(_NAME_PARTS.split())})(?=$|[\s_-])")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden")
 _COMMENTS = re.compile(r"\b(?:comments?|disqus|replies|commentlist)\b")
@@ -51,19 +50,23 @@ _MOST = 0.5
 _SOME_PROSE = 400
 _LEVELS_OF_SIBLINGS = 3
 _SIBLING = 0.2
+_PROSE_AROUND = 2
 _TOO_LITTLE = 250
 _NEARLY_ALL = 0.65
 _ALONE = 0.15
 _ARTICLE_BONUS = 2.0
-_LEADS_ELSEWHERE = re.compile(
-    r"^\W*(?:related|more (?:from|on|great|stories|news|in)|read (?:more|next|also|on)|see also|also read|recommended|comments?"
-    r"|leave a (?:reply|comment)|share (?:this|on)|follow (?:us|me|him|her|the)|subscribe|sign up|advert|you (?:may|might)"
-    r"|most (?:popular|read)|trending|popular|tags?\b|filed under|get the (?:latest|best)|click here|have a tip|tell us what"
-    r"|image \d+ of \d+|want (?:more|to (?:read|see))|don't miss|write to|email .{3,60}@|skip to|print this|watch:|buy now"
-    r"|photo(?:graph)?s?(?: by|:)|image(?: credit|:)|published|posted|updated|last (?:updated|modified)|by [A-Z]\w+ [A-Z]\w+$"
-    r"|copyright|\(c\)|©|all rights reserved|this (?:article|story) (?:was )?(?:originally )?(?:appeared|published))",
-    re.IGNORECASE,
-)
+_OPENINGS = r"""related
+more (?:from|on|great|stories|news|in)
+read (?:more|next|also|on)
+(?:see|watch) also|also read|recommended|you (?:may|might)|don't miss|watch:|want (?:more|to (?:read|see))
+comments?|leave a (?:reply|comment)|tell us what|have a tip|write to|email .{3,60}@
+share (?:this|on)|follow (?:us|me|him|her|the)|subscribe|sign up|get the (?:latest|best)
+advert|buy now|click here|print this|skip to
+most (?:popular|read)|trending|popular|tags?\b|filed under
+image \d+ of \d+|photo(?:graph)?s?(?: by|:)|image(?: credit|:)
+published|posted|updated|last (?:updated|modified)|by [A-Z]\w+ [A-Z]\w+$
+copyright|\(c\)|©|all rights reserved|this (?:article|story) (?:was )?(?:originally )?(?:appeared|published)"""
+_LEADS_ELSEWHERE = re.compile(rf"^\W*(?:{'|'.join(_OPENINGS.splitlines())})", re.IGNORECASE)
 _SHORT = 250
 
 
@@ -113,7 +116,12 @@ def _is_unwanted(tag: str, attributes: Attributes, *, by_name: bool) -> bool:
     if tag in _PROTECTED_TAGS or not by_name:
         return False
     name = f"{attributes.get('class') or ''} {attributes.get('id') or ''}"
-    return len(name) > 1 and bool(_UNWANTED_NAME.search(_CAMEL.sub("-", name).lower()))
+    return len(name) > 1 and _is_unwanted_name(name)
+
+
+@lru_cache(maxsize=50_000)
+def _is_unwanted_name(name: str) -> bool:
+    return _UNWANTED_NAME.search(_CAMEL.sub("-", name).lower()) is not None
 
 
 def _paragraph_length(node: LexborNode) -> int:
@@ -166,7 +174,7 @@ def _named_around(layout: Layout, container: int) -> int:
 
 
 def _article_bonus(layout: Layout, title: str) -> list[float]:
-    """A factor for every container: more than one within something that is named as the article, or is the only one.
+    """A factor for every container: more than one within what is named as the article, or is the only one.
 
     Of several ``article`` elements, as on a page with teasers, it is the one that holds the heading of the page's title.
     """
@@ -195,12 +203,18 @@ def _is_title(block: Block, title: str) -> bool:
 
 
 def _with_siblings(layout: Layout, root: int) -> set[int]:
-    """``root`` and the containers beside it that hold other parts of the same text: alike in name, or rich in prose."""
+    """``root`` and the containers beside it that hold other parts of the same text: alike in name, or rich in prose.
+
+    Where the container around it has prose of its own, as when a script folded the rest of a text away, it is the root.
+    """
     containers = layout.containers
+    around = containers[root].parent
+    if sum(block.container == around and _weight(block) > 0 for block in layout.blocks) >= _PROSE_AROUND:
+        root = around
     chosen, at = {root}, root
     for _ in range(_LEVELS_OF_SIBLINGS):
         parent = containers[at].parent
-        if parent < 0 or containers[at].tag in ("article", "main", "section"):
+        if parent < 0 or containers[at].tag in ("article", "main") or _is_top_section(containers, at):
             break
         for number, container in enumerate(containers):
             if container.parent != parent or number == at or container.tag in ("li", "td", "tr"):
@@ -210,6 +224,15 @@ def _with_siblings(layout: Layout, root: int) -> set[int]:
                 chosen.add(number)
         at = parent
     return chosen
+
+
+def _is_top_section(containers: list[Container], at: int) -> bool:
+    """Whether this is a section of the page and not of an article."""
+    if containers[at].tag != "section":
+        return False
+    while at >= 0 and containers[at].tag != "article":
+        at = containers[at].parent
+    return at < 0
 
 
 def _descendants(layout: Layout, roots: set[int]) -> set[int]:

@@ -5,6 +5,7 @@
 The result is meant to be read by people and models: common symbols become commands, everything else stays Unicode.
 """
 
+import re
 from collections.abc import Callable
 
 from selectolax.lexbor import LexborNode
@@ -23,6 +24,7 @@ _SYMBOLS = {
     "ℕ": "mathbb{N}", "ℤ": "mathbb{Z}", "ℚ": "mathbb{Q}", "ℂ": "mathbb{C}", "ℏ": "hbar", "ℓ": "ell", "′": "prime",
     "⟨": "langle", "⟩": "rangle", "‖": "|", "{": "{", "}": "}", "%": "%", "#": "#", "&": "&",
 }  # fmt: skip
+_NO_LINE = re.compile(r"^\s*0[\s.0]*(?:px|em|pt|ex)?\s*$")
 _UNSEEN = {"\u2061", "\u2062", "\u2063", "\u2064", "\u200b", "\u2009", "\u200a"}
 _ACCENTS = {
     "^": "hat", "ˆ": "hat", "~": "tilde", "˜": "tilde", "¯": "bar", "‾": "overline", "→": "vec", "⃗": "vec",
@@ -98,9 +100,7 @@ def _row(parts: list[str], node: LexborNode) -> str:
 
 
 def _fraction(parts: list[str], node: LexborNode) -> str:
-    if (node.attributes.get("linethickness") or "").strip("0. ") in ("", "px", "em", "pt") and node.attributes.get(
-        "linethickness"
-    ):
+    if _NO_LINE.match(node.attributes.get("linethickness") or ""):
         return r"\binom" + "".join(map(_group, parts))
     return r"\frac" + "".join(map(_group, parts))
 
@@ -116,7 +116,7 @@ def _scripts(*signs: str) -> Callable[[list[str], LexborNode], str]:
         text = _base(parts[0])
         for sign, script in zip(signs, parts[1:], strict=True):
             text = _script(text, sign, script) if script.strip() else text
-        return text + " "
+        return text
 
     return build
 
