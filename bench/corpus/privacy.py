@@ -1,7 +1,7 @@
 """Precision and recall of privacy detection on labelled sentences (presidio-research's synthetic data set).
 
-Run: ``python bench/corpus/privacy.py PATH/synth_dataset_v2.json [--errors]``.  A label counts as found when a finding of the
-same kind overlaps it; a finding is right when it overlaps a label of its kind (or a card and phone label swapped).
+Run: ``python bench/corpus/privacy.py PATH/synth_dataset_v2.json [--errors]``.  A label is found when a finding of
+the same kind overlaps it; a finding is right when it overlaps a label of its kind.
 """
 
 import json
@@ -59,9 +59,8 @@ def main() -> None:
     table = measure(Path(sys.argv[1]), errors)
     seconds = time.perf_counter() - started
     for kind, (labels, found, findings, right) in table.items():
-        print(
-            f"{kind:6} recall {found}/{labels} = {found / labels:.3f}  precision {right}/{findings} = {right / max(findings, 1):.3f}"
-        )
+        print(f"{kind:6} recall {found}/{labels} = {found / labels:.3f}", end="  ")
+        print(f"precision {right}/{findings} = {right / max(findings, 1):.3f}")
     print(f"{seconds:.2f} s")
     if "--errors" in sys.argv:
         print("\n".join(errors))

@@ -4,10 +4,12 @@ Texts are compared as streams of case-folded alphanumeric words, mark-up removed
 or Markdown do not hide a leak (paper, section 5.1.4, for the 8-gram overlap).  The default cuts the lines of the block
 around a match and keeps the rest of the page; a page that loses more than ``maximum_cut`` of its characters goes whole.
 
-``decontaminate`` is the stage on a finished corpus; ``Detector`` is what it and ``curate`` use.
+``decontaminate`` is the stage on a finished corpus, for evaluation texts that were themselves made from it; ``Detector``
+is what it and ``curate`` use.
 """
 
 import bisect
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +19,12 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from herd.corpus.documents import REASONS, DocumentWriter, read_documents, read_schema
 from herd.corpus.words import Hashes, hash_ngrams, hash_words, split_words, strip_markup
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
-from herd.foundation.files import read_jsonl
+from herd.foundation.files import read_json, read_jsonl, write_json
+from herd.foundation.progress import Progress
 
 _TEXT_FIELDS = (
     "text",
@@ -157,7 +161,7 @@ class Detector:
         return kept if kept.strip() and not self._is_known(known).any() else None
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """Per benchmark: items, those too short to be found, those found and contaminated, documents and characters cut."""
+        """Per benchmark: items, too short ones, those found and contaminated, documents and characters cut."""
         table: dict[str, dict[str, Any]] = {}
         for item in self._items:
             row = table.setdefault(item.benchmark, dict.fromkeys(("items", "too_short", "found", "contaminated"), 0))
@@ -187,3 +191,63 @@ def _block(lines: list[str], line: int) -> range:
     while end < len(lines) and lines[end].strip():
         end += 1
     return range(start, end)
+
+
+def decontaminate(
+    config: DecontaminateConfig, corpus: Path, evaluation_texts: Path, out: Path, progress: Progress
+) -> None:
+    """Writes the corpus to ``out`` without what its training documents share with ``evaluation_texts``.
+
+    Held-out documents and passages stay as they are, since a test may be answered from a page that is looked up;
+    ``stats.json`` is the corpus's with another step of the funnel and the new report.
+
+    Raises:
+        HerdError: no evaluation texts, or no document is left for training.
+    """
+    detector = Detector(load_items(evaluation_texts, config), config)
+    schema = read_schema(corpus / "documents")
+    removed: Counter[str] = Counter()
+    cut = 0
+    with (
+        DocumentWriter(out / "documents", schema) as documents,
+        DocumentWriter(out / "rejects", read_schema(corpus / "rejects", REASONS)) as rejects,
+    ):
+        for row in read_documents(corpus / "rejects"):
+            rejects.add(row)
+        for row in progress.track(read_documents(corpus / "documents"), "decontaminate", unit="documents"):
+            text, reason = detector.clean(row["text"])
+            if text is None:
+                removed[str(reason)] += 1
+                cut += len(row["text"])
+                rejects.add(row | {"rule": "decontaminate", "reason": reason})
+            else:
+                cut += len(row["text"]) - len(text)
+                documents.add(row | {"text": text})
+    if not documents.documents:
+        raise HerdError(f"{corpus}: no document is left for training beside {evaluation_texts}")
+    for name in ("heldout", "passages.parquet", "quality.bin"):
+        _copy(corpus / name, out / name)
+    _write_stats(corpus, out, detector, documents, removed, cut)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    elif source.exists():
+        shutil.copy2(source, target)
+
+
+def _write_stats(
+    corpus: Path, out: Path, detector: Detector, documents: DocumentWriter, removed: Counter[str], cut: int
+) -> None:
+    stats = read_json(corpus / "stats.json")
+    heldout = stats["funnel"][-1]["heldout"]
+    stats["funnel"].append({
+        "step": "decontaminate evaluation texts",
+        "documents": documents.documents + heldout,
+        "characters": stats["funnel"][-1]["characters"] - cut,
+        "removed": dict(removed),
+        "heldout": heldout,
+    })  # fmt: skip
+    stats["decontamination"] = detector.report()
+    write_json(out / "stats.json", stats)

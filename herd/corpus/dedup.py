@@ -1,9 +1,9 @@
 """Documents that are the same: one page per address, and one document per family of near-duplicates, over everything.
 
 Near-duplicates are found as in Broder 1997 (paper, section 3.1.1): MinHash signatures of word shingles, banded so that
-similar documents meet in a bucket, every meeting verified on the signatures, and families being the connected components.
-Buckets are spread over partitions by their digest and one partition is in memory at a time; which documents meet does not
-depend on the number of partitions, and the survivor of a family is its best document, never the one that came first.
+similar documents meet in a bucket, every meeting verified on the signatures, families the connected components.
+Buckets are spread over partitions by their digest and one partition is in memory at a time; which documents meet does
+not depend on the number of partitions, and the survivor of a family is its best document, not the one that came first.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ _ANCHORS = 8
 
 
 class DedupConfig(Config):
-    """MinHash of ``shingle_words``-word shingles with ``bands`` x ``rows`` permutations, families above ``similarity``."""
+    """MinHash of ``shingle_words``-word shingles, ``bands`` x ``rows`` permutations; families above ``similarity``."""
 
     shingle_words: int = Field(default=3, ge=1)
     bands: int = Field(default=32, ge=1)
@@ -37,9 +37,7 @@ class DedupConfig(Config):
     def _bands_find_what_counts(self) -> "DedupConfig":
         found = 1 - (1 - self.similarity**self.rows) ** self.bands
         if found < 0.9:
-            raise ValueError(
-                f"bands={self.bands}, rows={self.rows} find only {found:.0%} of the pairs at similarity {self.similarity}"
-            )
+            raise ValueError(f"{self.bands} bands of {self.rows} rows find only {found:.0%} at {self.similarity}")
         return self
 
     @property
@@ -89,14 +87,15 @@ def sign(word_hashes: Sequence[Hashes], config: DedupConfig) -> Signatures:
     return signatures
 
 
-def families(signatures: Signatures, config: DedupConfig) -> NDArray[np.int64]:
-    """The smallest row number of each row's family, shape (documents,); a row alone is its own family."""
-    parents = np.arange(len(signatures), dtype=np.int64)
+def families(signatures: Signatures, config: DedupConfig, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """The families of ``rows`` (all by default): position in ``rows`` of the first member, shape (len(rows),)."""
+    rows = np.arange(len(signatures)) if rows is None else rows
+    parents = np.arange(len(rows), dtype=np.int64)
     for band in range(config.bands):
-        keys = _band_keys(signatures[:, band * config.rows : (band + 1) * config.rows])
+        keys = _band_keys(signatures[rows, band * config.rows : (band + 1) * config.rows])
         for partition in range(config.partitions):
-            rows = np.flatnonzero(keys % np.uint64(config.partitions) == partition)
-            _join_buckets(rows, keys[rows], signatures, config.similarity, parents)
+            members = np.flatnonzero(keys % np.uint64(config.partitions) == partition)
+            _join_buckets(members, keys[members], signatures, rows, config.similarity, parents)
     return np.array([_root(parents, row) for row in range(len(parents))], dtype=np.int64)
 
 
@@ -106,21 +105,28 @@ def _band_keys(band: NDArray[np.uint32]) -> Hashes:
 
 
 def _join_buckets(
-    rows: NDArray[np.int64], keys: Hashes, signatures: Signatures, similarity: float, parents: NDArray[np.int64]
+    members: NDArray[np.int64],
+    keys: Hashes,
+    signatures: Signatures,
+    rows: NDArray[np.int64],
+    similarity: float,
+    parents: NDArray[np.int64],
 ) -> None:
     order = np.argsort(keys, kind="stable")
-    rows, keys = rows[order], keys[order]
+    members, keys = members[order], keys[order]
+    if not len(keys):
+        return
     edges = np.flatnonzero(np.diff(keys)) + 1
     starts, ends = np.concatenate([[0], edges]), np.concatenate([edges, [len(keys)]])
     for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
-        bucket = rows[start:end]
+        bucket = members[start:end]
         # A huge bucket (an empty page a million times) is compared with a few of its members, not all with all.
         anchors = bucket[:-1] if len(bucket) <= _ALL_PAIRS_LIMIT else bucket[:_ANCHORS]
         for position, anchor in enumerate(anchors):
             others = bucket[position + 1 :]
             others = others[[_root(parents, other) != _root(parents, anchor) for other in others]]
             if len(others):
-                alike = (signatures[others] == signatures[anchor]).mean(axis=1) >= similarity
+                alike = (signatures[rows[others]] == signatures[rows[anchor]]).mean(axis=1) >= similarity
                 for other in others[alike]:
                     _union(parents, anchor, other)
 
@@ -150,6 +156,6 @@ def survivors(family: NDArray[np.int64], qualities: Sequence[float], ids: Sequen
 
 
 def open_signatures(path: Path) -> Signatures:
-    """Maps signatures that were saved with ``numpy.save``, so that only the pages that are compared come into memory."""
+    """Maps signatures saved with ``numpy.save``, so that only what is compared comes into memory."""
     signatures: Signatures = np.load(path, mmap_mode="r")
     return signatures

@@ -1,9 +1,9 @@
-"""How far a document's words are from those of its kind: Kullback-Leibler divergence against the corpus's own distribution.
+"""How far a document's words are from those of its kind: Kullback-Leibler divergence from the corpus's distribution.
 
-The paper drops documents with too many outlier tokens by this measure (section 3.1.1).  Words are counted in a fixed number
-of hash buckets, so memory does not grow with the vocabulary; a document's own words are taken out of the corpus's before
-it is compared; and as short documents always diverge more, the limit is on the distance from a line fitted through
-divergence over the logarithm of length, in robust standard deviations.
+The paper drops documents with too many outlier tokens by this measure (section 3.1.1).  Words are counted in a fixed
+number of hash buckets, so memory does not grow with the vocabulary; a document's own words are taken out before it is
+compared; and as short documents always diverge more, the limit is on the distance from a line fitted through divergence
+over the logarithm of length, in robust standard deviations.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def count_words(hashes: Hashes, config: DivergenceConfig) -> WordCounts:
 
 
 def divergence(own: WordCounts, corpus: NDArray[np.int64], config: DivergenceConfig) -> float:
-    """KL(document || rest of its group) in bits; ``corpus`` holds the counts of the whole group, this document included."""
+    """KL(document || rest of its group) in bits; ``corpus`` counts the words of the whole group, this one included."""
     used = int(np.count_nonzero(corpus))
     rest = corpus[own.buckets] - own.counts + config.smoothing
     total = corpus.sum() - own.counts.sum() + config.smoothing * used

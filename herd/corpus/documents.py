@@ -88,6 +88,15 @@ def read_documents(directory: Path, columns: list[str] | None = None) -> Iterato
         yield from read_shard(shard, columns)
 
 
+def read_schema(directory: Path, extra: Iterable[pa.Field] = ()) -> pa.Schema:
+    """The schema of a directory of documents, with the fields of ``extra`` that it lacks; none is a ``HerdError``."""
+    shards = sorted(directory.glob("*.parquet"))
+    if not shards:
+        raise HerdError(f"{directory}: holds no documents (expected *.parquet)")
+    schema = pq.read_schema(shards[0])
+    return pa.schema([*schema, *(field for field in extra if field.name not in schema.names)])
+
+
 def read_shard(shard: Path, columns: list[str] | None = None) -> Iterator[Row]:
     """Yields the rows of one shard."""
     try:

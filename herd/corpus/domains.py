@@ -6,6 +6,7 @@ not English; math is told by the density of mathematical vocabulary and of formu
 """
 
 import re
+from importlib.resources import files
 from typing import Literal
 
 from herd.corpus.language import UNDETERMINED, Language
@@ -16,7 +17,7 @@ DOMAINS: tuple[Domain, ...] = ("general", "math", "code", "multilingual")
 
 
 class DomainConfig(Config):
-    """Densities are shares of words (``math_share``) and of lines (``code_share``) at which a document changes domain."""
+    """Shares of words (``math_share``) and of lines (``code_share``) from which a document changes domain."""
 
     math_share: float = 0.03
     code_share: float = 0.7
@@ -25,197 +26,28 @@ class DomainConfig(Config):
     sample_characters: int = 60_000
 
 
-_MATH_WORDS = frozenset(
-    [
-        "abelian",
-        "algebra",
-        "algebraic",
-        "antisymmetric",
-        "arccos",
-        "arcsin",
-        "arctan",
-        "arithmetic",
-        "asymptotic",
-        "axiom",
-        "bernoulli",
-        "bijection",
-        "binomial",
-        "cauchy",
-        "chi2",
-        "cholesky",
-        "coefficient",
-        "coefficients",
-        "combinatorial",
-        "commutative",
-        "complement",
-        "conjecture",
-        "conjugate",
-        "convex",
-        "convolution",
-        "coprime",
-        "corollary",
-        "cosine",
-        "covariance",
-        "curl",
-        "derivative",
-        "derivatives",
-        "determinant",
-        "diagonal",
-        "differentiable",
-        "differential",
-        "dirichlet",
-        "divergence",
-        "divisor",
-        "eigenvalue",
-        "eigenvalues",
-        "eigenvector",
-        "eigenvectors",
-        "ellipse",
-        "entropy",
-        "equation",
-        "equations",
-        "euclidean",
-        "euler",
-        "exponent",
-        "exponential",
-        "exponentiation",
-        "factorial",
-        "fourier",
-        "fraction",
-        "fractions",
-        "gamma",
-        "gaussian",
-        "gcd",
-        "geometric",
-        "geometry",
-        "gradient",
-        "hermitian",
-        "hyperbola",
-        "hyperbolic",
-        "hypotenuse",
-        "hypothesis",
-        "inequality",
-        "infinity",
-        "integer",
-        "integers",
-        "integral",
-        "integrals",
-        "integrand",
-        "interpolation",
-        "invertible",
-        "isomorphic",
-        "isomorphism",
-        "jacobian",
-        "kurtosis",
-        "laplace",
-        "lcm",
-        "lemma",
-        "likelihood",
-        "linear",
-        "logarithm",
-        "logarithmic",
-        "mantissa",
-        "math",
-        "mathematical",
-        "mathematics",
-        "matrices",
-        "matrix",
-        "maximum",
-        "median",
-        "minimum",
-        "modulo",
-        "modulus",
-        "monomial",
-        "monotonic",
-        "multinomial",
-        "multiplication",
-        "multiplicative",
-        "norm",
-        "numerator",
-        "denominator",
-        "numerical",
-        "orthogonal",
-        "orthonormal",
-        "parabola",
-        "parabolic",
-        "parity",
-        "perimeter",
-        "permutation",
-        "permutations",
-        "perpendicular",
-        "poisson",
-        "polygon",
-        "polynomial",
-        "polynomials",
-        "posterior",
-        "prime",
-        "primes",
-        "probability",
-        "proof",
-        "proposition",
-        "quadratic",
-        "quantile",
-        "quartile",
-        "quotient",
-        "radian",
-        "radians",
-        "radius",
-        "rational",
-        "real",
-        "reciprocal",
-        "rectangle",
-        "regression",
-        "remainder",
-        "scalar",
-        "sine",
-        "cos",
-        "sin",
-        "tan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "sqrt",
-        "skewness",
-        "slope",
-        "sphere",
-        "squared",
-        "stochastic",
-        "subspace",
-        "subtraction",
-        "sum",
-        "summation",
-        "symmetric",
-        "tangent",
-        "taylor",
-        "theorem",
-        "theta",
-        "topology",
-        "transpose",
-        "triangle",
-        "trigonometric",
-        "unitary",
-        "variance",
-        "vector",
-        "vectors",
-        "velocity",
-    ]
-)
+_MATH_WORDS = frozenset(files("herd.corpus").joinpath("wordlists/math.txt").read_text(encoding="utf-8").split())
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 _FORMULA = re.compile(
-    r"[∑∏∫√∂∇≤≥≠≈≡∈∉⊂⊆∪∩∀∃∞±×÷πθλσμΔΩαβγ]|\\(?:frac|sum|int|sqrt|alpha|beta|pi|theta|lambda|sigma|cdot|times|leq?|geq?|in|left|mathbb|mathrm|text)\b"
-    r"|\$[^$\n]{1,200}\$|\b[a-z]\s?\^\s?[\d{(n]|\b[a-zA-Z]\s?=\s?[a-zA-Z\d]\s?[-+*/^]\s?[a-zA-Z\d]"
+    r"[∑∏∫√∂∇≤≥≠≈≡∈∉⊂⊆∪∩∀∃∞±×÷πθλσμΔΩαβγ]"
+    r"|\\(?:frac|sum|int|sqrt|alpha|beta|pi|theta|lambda|sigma|cdot|times|leq?|geq?|in|left|mathbb|mathrm|text)\b"
+    r"|\$[^$\n]{1,200}\$"
+    r"|\b[a-z]\s?\^\s?[\d{(n]"
+    r"|\b[a-zA-Z]\s?=\s?[a-zA-Z\d]\s?[-+*/^]\s?[a-zA-Z\d]"
 )
 _CODE_LINE = re.compile(
-    r"^\s*(?:def |class |import |from \w[\w.]* import |return\b|if .*:$|elif .*:$|else:$|for .*:$|while .*:$|try:$|except\b.*:$|with .*:$|@\w"
-    r"|#include|public |private |static |const |let |var |fn |func |package |use |\}|//|/\*|\*/)|[;{}]\s*$|^\s*[\w.\[\]]+ = .|^\s*[\w.]+\(.*\)\s*$"
+    r"^\s*(?:def |class |import |from \w[\w.]* import |return\b|if .*:$|elif .*:$|else:$|for .*:$|while .*:$|try:$"
+    r"|except\b.*:$|with .*:$|@\w|#include|public |private |static |const |let |var |fn |func |package |use |\}|//|/\*"
+    r"|\*/)|[;{}]\s*$|^\s*[\w.\[\]]+ = .|^\s*[\w.]+\(.*\)\s*$"
 )
 
 
 def math_density(text: str) -> float:
-    """Mathematical words and formulas as a share of all words of ``text``."""
+    """Mathematical words and formulas as a share of all words; formulas without any such word are other symbols."""
     words = _WORD.findall(text)
     hits = sum(word.lower() in _MATH_WORDS for word in words)
-    return (hits + len(_FORMULA.findall(text))) / max(len(words), 1)
+    formulas = min(len(_FORMULA.findall(text)), 20 * hits)
+    return (hits + formulas) / max(len(words), 1)
 
 
 def code_density(text: str) -> float:
@@ -224,7 +56,7 @@ def code_density(text: str) -> float:
     return sum(_CODE_LINE.search(line) is not None for line in lines) / max(len(lines), 1)
 
 
-def classify(text: str, kind: str, language: Language | None, config: DomainConfig = DomainConfig()) -> Domain:  # noqa: B008
+def classify(text: str, kind: str, language: Language | None, config: DomainConfig) -> Domain:
     """The domain of a document; ``kind`` is the page's ("code" is believed), ``language`` is None for code."""
     if kind == "code" or language is None:
         return "code"

@@ -18,24 +18,28 @@ class Funnel:
         ]
         self._last = time.monotonic()
 
-    def step(self, name: str, kept: int, characters: int, removed: Counter[str], **figures: Any) -> None:
+    def step(
+        self, name: str, kept: int, characters: int, removed: Counter[str], seconds: float | None = None, **figures: Any
+    ) -> None:
         """Closes a step; ``kept`` and ``removed`` were counted apart, and must add up to what entered.
+
+        ``seconds`` is processor time where it was measured (over all processes), else the time since the last step.
 
         Raises:
             RuntimeError: documents were lost or multiplied.
         """
         if kept + removed.total() != self.documents:
-            raise RuntimeError(
-                f"step {name}: {self.documents} documents entered, but {kept} kept and {removed.total()} rejected do not add up"
-            )
+            left = f"{kept} kept and {removed.total()} rejected"
+            raise RuntimeError(f"step {name}: of {self.documents} documents {left} do not add up")
         now = time.monotonic()
         reasons = dict(sorted(removed.items(), key=lambda item: (-item[1], item[0])))
+        spent = now - self._last if seconds is None else seconds
         row = {
             "step": name,
             "documents": kept,
             "characters": characters,
             "removed": reasons,
-            "seconds": round(now - self._last, 3),
+            "seconds": round(spent, 3),
         }
         self.steps.append(row | figures)
         self.documents, self.characters, self._last = kept, characters, now

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.resources import files
 from typing import Protocol
 
 import numpy as np
@@ -21,8 +22,8 @@ from herd.foundation.config import Config
 class HeuristicsConfig(Config):
     """Limits of the rules; shares are of words unless said otherwise.
 
-    ``technical_allowance`` is added to the repetition limits of technical text; ``technical_share`` is the share of lines
-    with code tokens from which a text is technical.
+    ``technical_allowance`` is added to the repetition limits of technical text; ``technical_share`` is the share of
+    lines with code tokens from which a text is technical.
     """
 
     minimum_words: int = 30
@@ -38,18 +39,17 @@ class HeuristicsConfig(Config):
     top_ngrams: dict[int, float] = {2: 0.20, 3: 0.18, 4: 0.16}
     duplicate_ngrams: dict[int, float] = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
     technical_share: float = 0.10
-    technical_allowance: float = 0.45
+    technical_allowance: float = 0.80
     code_line_length: float = 400.0
     code_minimum_letters: float = 0.25
     repeated_line_ngram: int = 6
     repeated_line_times: int = 12
+    repeated_line_reach: int = 100
     repeated_line_share: float = 0.8
 
 
-_STOP_WORDS = frozenset(["the", "be", "to", "of", "and", "that", "have", "with", "is", "are", "for", "in", "this", "it", "as", "by", "on", "or", "a", "an", "if", "not", "from"])
-_DIRTY_WORDS = frozenset(
-    ["anal", "arschloch", "asshole", "bitch", "blowjob", "bollocks", "boobs", "bukkake", "bullshit", "cazzo", "chatte", "clitoris", "coglione", "coño", "cock", "connard", "creampie", "cuckold", "cum", "cumshot", "cunt", "dick", "dildo", "enculé", "ejaculate", "erotik", "escorts", "faggot", "fellatio", "femdom", "fick", "ficken", "foda", "fotze", "fuck", "fucked", "fucker", "fucking", "gangbang", "gilipollas", "handjob", "hentai", "hure", "incest", "jizz", "joder", "masturbate", "merda", "milf", "motherfucker", "nackt", "nigger", "nude", "nudes", "orgasm", "orgy", "paja", "pédé", "pendejo", "penis", "porn", "porno", "pornos", "pussy", "puta", "putain", "putas", "queef", "rimjob", "salope", "scheiße", "schlampe", "sexcam", "shemale", "shit", "slut", "sluts", "stronzo", "threesome", "tits", "titten", "troia", "twat", "upskirt", "vagina", "viagra", "whore", "xnxx", "xvideos", "xxx"]
-)
+_STOP_WORDS = frozenset(files("herd.corpus").joinpath("wordlists/stop.txt").read_text(encoding="utf-8").split())
+_DIRTY_WORDS = frozenset(files("herd.corpus").joinpath("wordlists/dirty.txt").read_text(encoding="utf-8").split())
 _SYMBOL = re.compile(r"[^\w\s.,;:!?'\"()\u2010-\u201f-]")
 _CODE_LINE = re.compile(r"[(\[{]\S*[)\]}]|\w_\w|\w\.\w|[=<>]=|->|::|>>>|\w\(|`|\s=\s|^\s*[-+*]?\s*:\w+|^\s{4,}\S")
 
@@ -99,7 +99,9 @@ class View:
 class Rule(Protocol):
     """A named measure with a verdict."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The column that holds the value."""
 
     def value(self, view: View) -> float:
         """What the rule measures."""
@@ -139,7 +141,7 @@ class Words(Between):
 
 
 class MeanWordLength(Between):
-    """Very short or very long words on average are not language (Gopher: 3 to 10; wider for identifiers and formulas)."""
+    """Very short or very long words on average are not language (Gopher: 3 to 10; identifiers need more room)."""
 
     def value(self, view: View) -> float:
         """Characters a word."""
@@ -323,10 +325,11 @@ def judge(view: View, rules: list[Rule]) -> tuple[dict[str, float], str | None]:
 
 
 def remove_repeated_lines(text: str, config: HeuristicsConfig) -> tuple[str, int]:
-    """Cuts lines whose words lie in n-grams that keep coming back, as log and error messages do; returns the number cut.
+    """Cuts lines whose words lie in n-grams that keep coming back, as logs do; returns the text and the number cut.
 
-    Digits are all alike here, so that time stamps and counters do not hide a repetition.  The first copies stay, and a
-    line needs words to be judged: tables of numbers, formulas and brackets are left alone.
+    Digits are all alike here, so that time stamps and counters do not hide a repetition, and only what came a few lines
+    ago counts, so that parameters which many functions share stay with each.  The first copies stay, and a line needs
+    words to be judged: tables of numbers, formulas and brackets are left alone.
     """
     lines = text.split("\n")
     words = [split_words(line) for line in lines]
@@ -334,12 +337,9 @@ def remove_repeated_lines(text: str, config: HeuristicsConfig) -> tuple[str, int
     grams = hash_ngrams(hash_words(flat, fold_digits=True), config.repeated_line_ngram)
     if not len(grams):
         return text, 0
-    _, inverse, counts = np.unique(grams, return_inverse=True, return_counts=True)
-    if counts.max() < config.repeated_line_times:
+    again = _returns_soon(grams, config.repeated_line_times, config.repeated_line_reach)
+    if not again.any():
         return text, 0
-    _, first = np.unique(grams, return_index=True)
-    again = (counts[inverse] >= config.repeated_line_times).astype(np.int64)
-    again[first] = 0
     covered = np.concatenate([[0], np.cumsum(_covered(again, config.repeated_line_ngram))])
     kept, position = [], 0
     for line, found in zip(lines, words, strict=True):
@@ -349,6 +349,21 @@ def remove_repeated_lines(text: str, config: HeuristicsConfig) -> tuple[str, int
         if not (enough and share >= config.repeated_line_share):
             kept.append(line)
     return "\n".join(kept), len(lines) - len(kept)
+
+
+def _returns_soon(grams: Hashes, times: int, reach: int) -> np.ndarray:
+    """Marks n-grams that occur ``times`` times or more, where the one before is at most ``reach`` words away."""
+    order = np.argsort(grams, kind="stable")
+    ranked = grams[order]
+    same = np.concatenate([[False], ranked[1:] == ranked[:-1]])
+    soon = np.zeros(len(grams), dtype=np.int64)
+    soon[1:] = same[1:] & (np.diff(order) <= reach)
+    starts = np.flatnonzero(~same)
+    counts = np.diff(np.concatenate([starts, [len(grams)]]))
+    soon *= np.repeat(counts >= times, counts)
+    marks = np.zeros(len(grams), dtype=np.int64)
+    marks[order] = soon
+    return marks
 
 
 def _covered(marks: np.ndarray, n: int) -> np.ndarray:

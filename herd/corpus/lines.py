@@ -1,9 +1,10 @@
 """Lines that stand in many documents: menus, notices and stock sentences go, at most one copy of each stays.
 
-As in ccNet and the paper (section 3.1.1) a line counts once a document, and goes when it stands in more than six
-documents of a bucket of 30 million.  Two mercies keep text readable: a frequent line goes only where most of its block
-(the lines between two blank ones) is frequent too, so that "Returns:" inside a docstring stays; and the document with the
-smallest key keeps its copy.  Counting is spread over partitions on the disk, one of which is in memory at a time.
+As in ccNet and the paper (section 3.1.1) a line counts once a document, and goes when it stands in more than six of a
+bucket of 30 million documents.  Three mercies keep text readable: a frequent line goes only where most of its block
+(the lines between two blank ones) is frequent too, so that "Returns:" inside a docstring stays; a line that ends in a
+colon goes only with what it introduces; and the document with the smallest key keeps its copy.  Counting is spread over
+partitions on the disk, one of which is in memory at a time.
 """
 
 import re
@@ -25,8 +26,8 @@ _SPOOL_ROWS = 1 << 18
 class LinesConfig(Config):
     """A line goes when it stands in more than ``maximum_documents`` documents of its bucket.
 
-    ``block_share`` is the share of a block's lines that must be frequent before any of them goes (0: the paper's plain
-    rule); documents of ``exempt_domains`` are neither counted nor cut, as a closing bracket is not boilerplate.
+    More than ``block_share`` of a block's lines must be frequent before any of them goes (0: the paper's plain rule);
+    documents of ``exempt_domains`` are neither counted nor cut, as a closing bracket is not boilerplate.
     """
 
     maximum_documents: int = Field(default=6, ge=1)
@@ -38,9 +39,9 @@ class LinesConfig(Config):
 
 
 def line_key(line: str) -> int:
-    """Digest of a line's words without case, digits and punctuation (ccNet's normal form); 0 for a line without words."""
+    """Digest of a line's words without case, digits and punctuation, as ccNet's; 0 for a line without letters."""
     words = _WORD.findall(line.casefold().translate(_DIGITS))
-    return hash_text(" ".join(words)) if words else 0
+    return hash_text(" ".join(words)) if any(not word.isdigit() for word in words) else 0
 
 
 def line_keys(text: str) -> list[int]:
@@ -123,21 +124,35 @@ def cut_lines(
     foreign = [_is_foreign(key, document_key, frequent, config) for key in keys]
     if not any(foreign):
         return text, 0
+    goes = _with_their_blocks(lines, foreign, config.block_share)
+    if not any(goes):
+        return text, 0
     kept: list[str] = []
-    gone = start = 0
-    while start < len(lines):
-        end = start
-        while end < len(lines) and lines[end].strip():
-            end += 1
-        block, marks = lines[start:end], foreign[start:end]
-        if any(marks) and sum(marks) >= config.block_share * len(block):
-            gone += sum(marks)
-            block = [line for line, mark in zip(block, marks, strict=True) if not mark]
-        kept += block
-        if end < len(lines) and not (start < end and not block):
-            kept.append(lines[end])
-        start = end + 1
-    return ("\n".join(kept).strip("\n"), gone) if gone else (text, 0)
+    gap = False
+    for line, gone in zip(lines, goes, strict=True):
+        gap = gap or gone
+        blank = not line.strip()
+        if gone or (gap and blank and (not kept or not kept[-1].strip())):
+            continue
+        gap = gap and blank
+        kept.append(line)
+    return "\n".join(kept).rstrip("\n"), sum(goes)
+
+
+def _with_their_blocks(lines: list[str], foreign: list[bool], share: float) -> list[bool]:
+    """Which lines go: the frequent ones of mostly frequent blocks, an introduction only with what follows it."""
+    goes = [False] * len(lines)
+    end, following_goes = len(lines), True
+    while end > 0:
+        start = end
+        while start > 0 and lines[start - 1].strip():
+            start -= 1
+        mostly = sum(foreign[start:end]) > share * (end - start)
+        for row in range(end - 1, start - 1, -1):
+            introduces = lines[row].rstrip().endswith(":")
+            goes[row] = following_goes = foreign[row] and mostly and (following_goes or not introduces)
+        end = start - 1
+    return goes
 
 
 def _is_foreign(key: int, document_key: int, frequent: dict[int, int], config: LinesConfig) -> bool:

@@ -33,7 +33,7 @@ class MixConfig(Config):
 
 @dataclass(frozen=True)
 class Mix:
-    """``shares`` add up to one; ``weights`` is how often a document of the domain counts (1.0: as often as it is there)."""
+    """``shares`` add up to one; ``weights`` is how often a document of the domain counts (1: as it is there)."""
 
     shares: dict[str, float]
     weights: dict[str, float]
@@ -52,16 +52,14 @@ def plan_mix(sizes: Mapping[str, float], config: MixConfig) -> Mix:
         if share > 0 and domain not in natural
     ]
     if sum(wanted.values()) <= 0:
-        return Mix(
-            natural, dict.fromkeys(natural, 1.0), natural, [*notes, "no target share can be met: documents as they are"]
-        )
+        notes.append("no target share can be met: documents are taken as they are")
+        return Mix(natural, dict.fromkeys(natural, 1.0), natural, notes)
     shares = _capped(wanted, {domain: share * config.maximum_repeat for domain, share in natural.items()})
     scale = sum(wanted.values())
     for domain, share in shares.items():
         if share < wanted[domain] / scale - 1e-9:
-            notes.append(
-                f"{domain} reaches {share:.1%} of {wanted[domain]:.0%}: more would repeat it over {config.maximum_repeat:g} times"
-            )
+            reached = f"{domain} reaches {share:.1%} of {wanted[domain]:.0%}"
+            notes.append(f"{reached}: more would repeat it over {config.maximum_repeat:g} times")
     return Mix(shares, {domain: shares[domain] / natural[domain] for domain in shares}, natural, notes)
 
 

@@ -5,6 +5,7 @@ what later steps need of its words (a signature, word counts, line keys, the cla
 too, so that they can decide without reading the text again.
 """
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,7 @@ class PrepareConfig(Config):
 
 @dataclass(frozen=True)
 class Portion:
-    """Rows ``start`` to ``stop`` of one shard of pages; ``number`` orders the results, ``kept`` marks rows by URL dedup."""
+    """Rows ``start`` to ``stop`` of a shard of pages; ``number`` orders results, ``keep`` is URL dedup's verdict."""
 
     shard: Path
     start: int
@@ -72,6 +73,7 @@ class Tally:
     characters: Counter[str] = field(default_factory=Counter)
     removed: dict[str, Counter[str]] = field(default_factory=lambda: {step: Counter() for step in STEPS})
     private: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STEPS, 0.0))
     repeated_lines: int = 0
 
     def add(self, other: "Tally") -> None:
@@ -81,11 +83,12 @@ class Tally:
         for step, reasons in other.removed.items():
             self.removed[step].update(reasons)
         self.private.update(other.private)
+        self.seconds = {step: self.seconds[step] + other.seconds[step] for step in STEPS}
         self.repeated_lines += other.repeated_lines
 
 
 def prepare_portion(portion: Portion, config: PrepareConfig, out: Path, schema: pa.Schema, rejects: pa.Schema) -> Tally:
-    """Prepares the pages of a portion; writes ``documents-N.parquet``, ``signatures-N.npy`` and ``rejects-N.parquet``."""
+    """Prepares a portion; writes ``documents-N.parquet``, ``signatures-N.npy`` and ``rejects-N.parquet``."""
     rules, tally = build_rules(config.heuristics), Tally()
     kept: list[Row] = []
     rejected: list[Row] = []
@@ -113,7 +116,7 @@ def _write(rows: list[Row], schema: pa.Schema, path: Path) -> None:
 
 
 def _pages(portion: Portion) -> list[Page]:
-    names = [name for name in Page.__dataclass_fields__]
+    names = list(Page.__dataclass_fields__)
     try:
         table = pq.read_table(portion.shard, columns=names).slice(portion.start, portion.stop - portion.start)
     except (OSError, pa.ArrowInvalid) as error:
@@ -129,26 +132,28 @@ def _row(page: Page, text: str) -> Row:
 
 def prepare_page(page: Page, config: PrepareConfig, rules: list[Rule], tally: Tally) -> tuple[Row, View | None]:
     """The row of one page and the view of its text; a rejected row holds rule and reason, and its view is None."""
+    clock = time.process_time()
     found = extract_page(page)
     row = _row(page, found.text) | {"title": found.title, "date": found.date}
     if not found.text.strip():
         return _rejected(row, "extract", "no main text", tally), None
-    _passed("extract", row, tally)
-
+    clock = _passed("extract", row, tally, clock)
     row["text"], private = redact(found.text, config.privacy)
     row["private"] = private.total()
     tally.private.update(private)
     if reason := reject_private(private.total(), len(row["text"].split()), config.privacy):
         return _rejected(row, "privacy", reason, tally), None
-    _passed("privacy", row, tally)
-
+    clock = _passed("privacy", row, tally, clock)
     language = None if page.kind == "code" else identify(row["text"], config.language)
     if language is not None:
         row |= {"language": language.code, "language_confidence": language.confidence}
         if reason := reject_language(language, config.language):
             return _rejected(row, "language", reason, tally), None
-    _passed("language", row, tally)
-    return _judged(row, page.kind, language, config, rules, tally)
+    clock = _passed("language", row, tally, clock)
+    row, view = _judged(row, page.kind, language, config, rules, tally)
+    if view is not None:
+        _passed("heuristics", row, tally, clock)
+    return row, view
 
 
 def _judged(
@@ -163,7 +168,6 @@ def _judged(
     row |= values
     if reason:
         return _rejected(row, "heuristics", reason, tally), None
-    _passed("heuristics", row, tally)
     return row | _for_later(row, view, config), view
 
 
@@ -179,9 +183,13 @@ def _for_later(row: Row, view: View, config: PrepareConfig) -> dict[str, Any]:
     }
 
 
-def _passed(step: str, row: Row, tally: Tally) -> None:
+def _passed(step: str, row: Row, tally: Tally, clock: float) -> float:
+    """Counts a document that came through a step, and the processor time since ``clock``; returns the new clock."""
+    now = time.process_time()
     tally.kept[step] += 1
     tally.characters[step] += len(row["text"])
+    tally.seconds[step] += now - clock
+    return now
 
 
 def _rejected(row: Row, step: str, reason: str, tally: Tally) -> Row:

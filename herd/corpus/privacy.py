@@ -1,8 +1,9 @@
-"""Replaces what identifies a person or opens a door: e-mail, phone, IP, bank account, card and social security numbers, keys.
+"""Replaces what names a person or opens a door: e-mail, phone, IP, account, card and social security numbers, keys.
 
 Every finding is checked by whatever knows its format (check digits, numbering plans, address ranges), so that technical
 text full of digits stays as it is; addresses reserved for documentation stay too.  A finding becomes a fixed
-placeholder such as ``[EMAIL]``.  The paper removes sites with much personal data (section 3.1.1), hence the density limit.
+placeholder such as ``[EMAIL]``.  The paper removes sites with much personal data (section 3.1.1): hence the limit on
+their density.
 """
 
 import ipaddress
@@ -88,7 +89,8 @@ _GENERIC_TLDS = frozenset(
     ]
 )
 _EXAMPLE_DOMAIN = re.compile(
-    r"(?:^|\.)(?:example\.(?:com|org|net|edu)|example|invalid|test|localhost|domain\.(?:com|tld)|(?:my|your)?(?:company|domain|host)\.(?:com|org|net))$"
+    r"(?:^|\.)(?:example\.(?:com|org|net|edu)|example|invalid|test|localhost|domain\.(?:com|tld)"
+    r"|(?:my|your)?(?:company|domain|host)\.(?:com|org|net))$"
 )
 _IPV4 = re.compile(r"\d(?<![\w.:-]\d)\d{0,2}(?:\.\d{1,3}){3}(?![\w-])(?!\.\d)")
 _IPV6_SIGN = re.compile(r":[0-9A-Fa-f]{0,4}:")
@@ -98,20 +100,24 @@ _WELL_KNOWN = frozenset(
 )
 _VERSION_BEFORE = re.compile(r"(?:version|release|section|\bv|[=<>~^]=?|\.whl|[-_])\s*['\"]?$", re.IGNORECASE)
 _IBAN = re.compile(
-    r"\d(?<=[A-Za-z]{2}\d)(?<![A-Za-z0-9][A-Za-z]{2}\d)\d(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,3})?(?![A-Za-z0-9])"
+    r"\d(?<=[A-Za-z]{2}\d)(?<![A-Za-z0-9][A-Za-z]{2}\d)\d"
+    r"(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,3})?(?![A-Za-z0-9])"
 )
 _CARD = re.compile(r"\d(?<![\w.,+/-]\d)(?:[ -]?\d){11,18}(?![\w-])(?!\.\d)")
 _SSN = re.compile(r"\d(?<![\w.-]\d)\d\d-\d\d-\d{4}(?![\w-])")
 _PHONE = re.compile(
-    r"[+(\d](?<![\w.,/:=+*#$%<>\[-].)(?<=[\d(+])(?:\(?\d{1,5}|\d{0,4})\)?(?:[ .-]{0,2}\(?\d{1,7}\)?){1,6}(?:x\d{2,5})?(?![\w%*/=+\]])(?![.,:]\d)"
+    r"[+(\d](?<![\w.,/:=+*#$%<>\[-].)(?<=[\d(+])(?:\(?\d{1,5}|\d{0,4})\)?"
+    r"(?:[ .-]{0,2}\(?\d{1,7}\)?){1,6}(?:x\d{2,5})?(?![\w%*/=+\]])(?![.,:]\d)"
 )
 _PHONE_CONTEXT = re.compile(
-    r"\b(?:tel(?:e(?:phone|fono|fon|f))?|phone|call(?:ed|ing)?|fax|mobile|cell|whatsapp|hotline|dial|sms|text me|contact(?: me)?|ring|reach|handy)\b",
+    r"\b(?:tel(?:e(?:phone|fono|fon|f))?|phone|call(?:ed|ing)?|fax|mobile|cell|whatsapp|hotline|dial|sms|text me"
+    r"|contact(?: me)?|ring|reach|handy)\b",
     re.IGNORECASE,
 )
 _PHONE_AFTER = re.compile(r"[ -]{0,2}(?:office|fax|mobile|cell|home|phone)\b", re.IGNORECASE)
 _DATE_LIKE = re.compile(
-    r"(?<!\d)(?:1\d|20)\d\d[-./ ][01]?\d(?:[-./ ][0-3]?\d)?(?!\d)|(?<!\d)[0-3]?\d[-./ ][01]?\d[-./ ](?:1\d|20)\d\d(?!\d)"
+    r"(?<!\d)(?:1\d|20)\d\d[-./ ][01]?\d(?:[-./ ][0-3]?\d)?(?!\d)"
+    r"|(?<!\d)[0-3]?\d[-./ ][01]?\d[-./ ](?:1\d|20)\d\d(?!\d)"
 )
 _KEYS = {
     " PRIVATE KEY-----": r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----.{40,8000}?-----END (?:[A-Z]+ )?PRIVATE KEY-----",
@@ -222,7 +228,7 @@ def _phones(text: str, regions: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _is_phone(candidate: str, in_context: bool, regions: tuple[str, ...]) -> bool:
-    """Numbers with a country code must be possible; others need a region and groups, or a word before them that says so."""
+    """Numbers with a country code must be possible; others need a region and groups, or a word that says so."""
     international = candidate.startswith(("+", "00"))
     if international:
         return _possible("+" + candidate.lstrip("+0").replace("(0)", ""))

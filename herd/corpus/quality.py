@@ -1,8 +1,8 @@
 """A fastText classifier, trained here, that says how much a document looks like one that a reference work would cite.
 
-The paper trains fastText to recognise text that Wikipedia would reference (section 3.1.1).  What counts as a reference is
-the configuration's: rules over sources, kinds, addresses and the amount of prose; for the documentation on this machine,
-READMEs and pages with long explanations.  A fifth of the documents is kept from training, and the area under the ROC
+The paper trains fastText to recognise text that Wikipedia would reference (section 3.1.1).  What counts as a reference
+is the configuration's: rules over sources, kinds, addresses and the amount of prose; for documentation, READMEs and
+pages with long explanations.  A fifth of the documents is kept from training, and the area under the ROC
 curve on it is recorded.  Every document is scored; the worst of each domain are dropped.
 """
 
@@ -40,7 +40,7 @@ class Reference(Config):
 
 
 class QualityConfig(Config):
-    """fastText's own parameters, what a reference is, and the share of each domain that is dropped from the bottom."""
+    """fastText's parameters, what a reference is, and which share of a domain goes if below ``drop_below``."""
 
     references: tuple[Reference, ...] = (
         Reference(kinds=("text",), minimum_prose_words=80),
@@ -48,11 +48,12 @@ class QualityConfig(Config):
         Reference(kinds=("code",), minimum_prose_words=200, minimum_prose_share=0.2),
     )
     drop: float = Field(default=0.03, ge=0, lt=1)
+    drop_below: float = Field(default=0.1, ge=0, le=1)
     heldout: float = Field(default=0.2, gt=0, lt=1)
     minimum_examples: int = Field(default=20, ge=2)
     dimension: int = 16
-    epochs: int = 5
-    learning_rate: float = 0.5
+    epochs: int = 15
+    learning_rate: float = 0.3
     word_ngrams: int = 2
     buckets: int = 100_000
     sample_words: int = 400
@@ -60,7 +61,7 @@ class QualityConfig(Config):
 
 
 def prose(text: str) -> tuple[int, float]:
-    """Words that stand in lines of prose, and their share of all words: a line of prose has five plain words or more."""
+    """Words in lines of prose, and their share of all words: a line of prose has five plain words or more."""
     total = sentence = 0
     for line in text.split("\n"):
         words = len(_WORD.findall(line))
@@ -171,12 +172,11 @@ def area_under_curve(scores: Sequence[float], positives: Sequence[bool]) -> floa
 def worst(
     scores: NDArray[np.float64], domains: Sequence[str], protected: Sequence[bool], config: QualityConfig
 ) -> NDArray[np.bool_]:
-    """The lowest ``drop`` of each domain, references excepted; all equal scores drop nothing."""
+    """The lowest ``drop`` of each domain that score below ``drop_below``, references excepted."""
     gone = np.zeros(len(scores), dtype=np.bool_)
     named = np.asarray(domains)
     for domain in sorted(set(domains)):
         rows = np.flatnonzero(named == domain)
         limit = np.quantile(scores[rows], config.drop)
-        if scores[rows].max() > limit:
-            gone[rows] = scores[rows] < limit
+        gone[rows] = scores[rows] < min(limit, config.drop_below)
     return gone & ~np.asarray(protected, dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""The word stream that all comparisons of texts are made on: case-folded alphanumeric words and hashes of their n-grams.
+"""The word stream on which all texts are compared: case-folded alphanumeric words and hashes of their n-grams.
 
 Near-duplicate detection, repetition rules and decontamination must agree on what "the same words" means whatever the
 case, the line breaks or the mark-up around them; they all read a text through this module.  Hashes are 64-bit digests,
@@ -62,7 +62,7 @@ def strip_markup(text: str) -> str:
 
 
 def hash_words(words: list[str], *, fold_digits: bool = False) -> Hashes:
-    """One 64-bit digest a word; ``fold_digits`` makes every digit a zero, so that time stamps and counters are alike."""
+    """One 64-bit digest a word; ``fold_digits`` makes every digit a zero: time stamps and counters are alike."""
     memo = _FOLDED if fold_digits else _EXACT
     return np.fromiter(map(memo.__getitem__, words), dtype=np.uint64, count=len(words))
 
