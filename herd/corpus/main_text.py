@@ -16,27 +16,17 @@ from selectolax.lexbor import LexborNode
 from herd.corpus.layout import Attributes, Block, Container, Layout, label_of, read_blocks
 
 _UNWANTED_TAGS = {"nav", "aside", "footer", "form", "dialog", "menu", "header"}
-_UNWANTED_ROLES = {
-    "navigation",
-    "banner",
-    "contentinfo",
-    "complementary",
-    "search",
-    "dialog",
-    "menu",
-    "menubar",
-    "alert",
-}
+_UNWANTED_ROLES = {"navigation", "banner", "contentinfo", "complementary", "search", "dialog", "menu", "menubar"}
 _PROTECTED_TAGS = {"body", "html", "article", "main", "p", "pre", "code", "h1", "h2", "math"}
 _NAME_PARTS = r"""
-    ad adsense ads advert\w* also author-?\w* banner\w* breadcrumbs? byline\w* caption\w* carousel\w* catlinks commentlist
-    comments? consent cookie\w* copyright credits? dateline disclaimer disqus editsection entry-?meta foot footer\w*
-    gallery\w* gdpr hidden infobox latest login masthead menu\w* meta metadata modal\w* more-?\w* most-?\w*read
-    mw-editsection nav navbar navbox navigation newsletter\w* noprint outbrain overlay pager paginat\w+ popular popup\w*
-    post-?meta print\w* promo\w* rating\w* read-?more\w* recirc\w* recommend\w* reflist related\w* replies respond
-    screen-?reader-?text search\w* share\w* sharing side-?bar\w* sign-?up skip\w* slideshow social\w* sponsor\w*
-    sr-?only subscri\w+ taboola tag-?list tags? teaser\w* timestamp toc toolbar trending visually-?hidden vote\w*
-    widget\w*
+    ad adsense ads advert\w* also author-?\w* banner\w* breadcrumbs? byline\w* caption\w* carousel\w* catlinks
+    commentlist comments? consent cookie\w* copyright credits? dateline disclaimer disqus editsection
+    entry-?meta foot footer\w* gallery\w* gdpr hidden infobox latest login masthead menu\w* meta metadata
+    modal\w* more-?\w* most-?\w*read mw-editsection nav navbar navbox navigation newsletter\w* noprint outbrain
+    overlay pager paginat\w+ popular popup\w* post-?meta print\w* promo\w* rating\w* read-?more\w* recirc\w*
+    recommend\w* reflist related\w* replies respond screen-?reader-?text search\w* share\w* sharing side-?bar\w*
+    sign-?up skip\w* slideshow social\w* sponsor\w* sr-?only subscri\w+ taboola tag-?list tags? teaser\w*
+    timestamp toc toolbar trending visually-?hidden vote\w* widget\w*
 """
 _UNWANTED_NAME = re.compile(rf"(?:^|[\s_-])(?:{'|'.join(_NAME_PARTS.split())})(?=$|[\s_-])")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -176,7 +166,7 @@ def _named_around(layout: Layout, container: int) -> int:
 def _article_bonus(layout: Layout, title: str) -> list[float]:
     """A factor for every container: more than one within what is named as the article, or is the only one.
 
-    Of several ``article`` elements, as on a page with teasers, it is the one that holds the heading of the page's title.
+    Of several ``article`` elements, as on a page with teasers, it is the one whose heading is the page's title.
     """
     containers = layout.containers
     articles = [number for number, container in enumerate(containers) if container.tag == "article"]

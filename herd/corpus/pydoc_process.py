@@ -31,20 +31,21 @@ class Rendered:
     reason: str | None = None
 
 
-def _environment(home: str) -> dict[str, str]:
+def _environment(home: str, search_path: Sequence[Path]) -> dict[str, str]:
     """The same few variables everywhere: what ``pydoc`` prints must not depend on who runs it."""
     steady = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC", "COLUMNS": "80", "OMP_NUM_THREADS": "1"}
+    steady |= {"PYTHONPATH": os.pathsep.join(map(str, search_path))} if search_path else {}
     return steady | {"HOME": home, "MPLCONFIGDIR": home, "MPLBACKEND": "agg", "PYTHONNOUSERSITE": "1"}
 
 
 class _Child:
     """One running renderer; ``ask`` it for one module after another."""
 
-    def __init__(self, home: str) -> None:
+    def __init__(self, home: str, search_path: Sequence[Path]) -> None:
         command = [sys.executable, "-P", "-B", str(_PROGRAM)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=home,
-            env=_environment(home), encoding="utf-8", start_new_session=True,
+            env=_environment(home, search_path), encoding="utf-8", start_new_session=True,
         )  # fmt: skip
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -84,13 +85,16 @@ class _Child:
         return f"ended the interpreter with {f'signal {-status}' if status < 0 else f'status {status}'}"
 
 
-def render(names: Sequence[str], seconds: float) -> Iterator[Rendered]:
-    """Yields the pydoc page of every module in ``names``, each within ``seconds``, in order."""
+def render(names: Sequence[str], seconds: float, search_path: Sequence[Path] = ()) -> Iterator[Rendered]:
+    """Yields the pydoc page of every module in ``names``, each within ``seconds``, in order.
+
+    Modules are found as Python finds them, and before that in the directories of ``search_path``.
+    """
     with tempfile.TemporaryDirectory(prefix="herd-pydoc-", ignore_cleanup_errors=True) as home:
         child: _Child | None = None
         try:
             for name in names:
-                child = child or _Child(home)
+                child = child or _Child(home, search_path)
                 answer = child.ask(name, seconds)
                 if answer is None:
                     answer = Rendered(name, None, child.end(seconds))
