@@ -9,8 +9,9 @@ every layer: it writes the new keys and values to their pages and reads what eac
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from torch import Tensor
 
 from herd.model.attention import DocumentAttention
 from herd.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    from herd.infer.window import Window
 
 # Rows of a decoding batch are read in one rectangle as long as the shortest needs at least this share of the longest.
 _EVEN = 0.5
@@ -33,7 +37,7 @@ class PagedCache:
         self, config: ModelConfig, pages: int, page_size: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         shape = (config.layers, pages, config.kv_heads, page_size, config.head_dim)
-        self.keys, self.values = _zeros(shape, dtype, device), _zeros(shape, dtype, device)
+        self.keys, self.values = zeros(shape, dtype, device), zeros(shape, dtype, device)
         self.page_size, self.kv_heads, self.head_dim = page_size, config.kv_heads, config.head_dim
         self._scratch: dict[str, Tensor] = {}
 
@@ -83,7 +87,7 @@ class PagedCache:
         return held[:rows]
 
 
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Zeros, since a weight of zero does not silence a not-a-number in memory nobody wrote yet.
 
     On the CPU they come from the system's zero pages, so that a pool takes memory only as it fills.
@@ -107,11 +111,13 @@ class StepPlan:
     """What a step computes, in the order of its flat axis.
 
     ``table`` (B, M) and ``lengths`` (B,; the new token counted) describe the decoding rows, longest first;
-    ``fresh`` are chunks with ``start`` 0 and ``continued`` the others.
+    ``fresh`` are chunks with ``start`` 0 and ``continued`` the others.  With a ``window`` the rows are in its order and
+    read from there.
     """
 
     table: Tensor
     lengths: Tensor
+    window: "Window | None" = None
     fresh: list[Chunk] = field(default_factory=list)
     continued: list[Chunk] = field(default_factory=list)
 
@@ -121,20 +127,35 @@ class StepPlan:
         return self.fresh + self.continued
 
 
+Read = Callable[[int], tuple[Tensor, Tensor]]
+"""Keys and values (B, K, T, D) of a layer."""
+
+
 class _Rectangle:
     """Decoding rows of similar length, read and attended in one call."""
 
-    def __init__(self, cache: PagedCache, table_BM: Tensor, lengths_B: Tensor) -> None:
-        self.cache, self.batch = cache, len(lengths_B)
-        self.head_pages = cache.head_pages(table_BM)
-        places_T = torch.arange(table_BM.shape[1] * cache.page_size, device=table_BM.device)
-        hidden_BT = places_T >= lengths_B[:, None]
-        mask_BT = torch.zeros(hidden_BT.shape, dtype=cache.keys.dtype, device=table_BM.device)
+    def __init__(self, cache: PagedCache, lengths_B: Tensor, longest: int, read: Read) -> None:
+        self.cache, self.batch, self.read = cache, len(lengths_B), read
+        hidden_BT = torch.arange(longest, device=lengths_B.device) >= lengths_B[:, None]
+        mask_BT = torch.zeros(hidden_BT.shape, dtype=cache.keys.dtype, device=lengths_B.device)
         mask_BT.masked_fill_(hidden_BT, -math.inf)
         self.mask = mask_BT[:, None, None, :].expand(-1, cache.kv_heads, 1, -1).flatten(0, 1)
 
+    @classmethod
+    def of_pages(cls, cache: PagedCache, table_BM: Tensor, lengths_B: Tensor) -> "_Rectangle":
+        """Rows that are gathered from their pages in every layer."""
+        head_pages, batch = cache.head_pages(table_BM), len(table_BM)
+        longest = table_BM.shape[1] * cache.page_size
+        return cls(cache, lengths_B, longest, lambda layer: cache.read(layer, head_pages, batch))
+
+    @classmethod
+    def of_window(cls, cache: PagedCache, window: "Window", lengths_B: Tensor) -> "_Rectangle":
+        """Rows that lie ready."""
+        batch = len(lengths_B)
+        return cls(cache, lengths_B, int(lengths_B.max()), lambda layer: window.read(layer, batch))
+
     def attend(self, layer: int, q_BHD: Tensor) -> Tensor:
-        k_BKTD, v_BKTD = self.cache.read(layer, self.head_pages, self.batch)
+        k_BKTD, v_BKTD = self.read(layer)
         queries = q_BHD.reshape(self.batch * self.cache.kv_heads, -1, self.cache.head_dim)
         scores = torch.baddbmm(
             self.mask, queries, k_BKTD.flatten(0, 1).transpose(1, 2), alpha=self.cache.head_dim**-0.5
@@ -144,13 +165,15 @@ class _Rectangle:
 
 def _rectangles(cache: PagedCache, plan: StepPlan) -> list[_Rectangle]:
     """Cuts the rows, longest first, into as few rectangles as keep the padding small."""
+    if plan.window is not None:
+        return [_Rectangle.of_window(cache, plan.window, plan.lengths)]
     needed = [-(-length // cache.page_size) for length in plan.lengths.tolist()]
     found, first = [], 0
     for row in range(1, len(needed) + 1):
         ended = row == len(needed)
         saved = 0 if ended else (len(needed) - row) * (needed[first] - needed[row])
         if ended or (needed[row] < _EVEN * needed[first] and saved >= _WORTH_PAGES):
-            found.append(_Rectangle(cache, plan.table[first:row, : needed[first]], plan.lengths[first:row]))
+            found.append(_Rectangle.of_pages(cache, plan.table[first:row, : needed[first]], plan.lengths[first:row]))
             first = row
     return found
 
@@ -159,7 +182,7 @@ class StepAttention:
     """The ``Attend`` of one engine step (paper, sections 4.2.2 and 6)."""
 
     def __init__(self, cache: PagedCache, plan: StepPlan, positions_N: Tensor) -> None:
-        self.cache = cache
+        self.cache, self._window = cache, plan.window
         self._rows = cache.rows(*_places(cache, plan, positions_N))
         self._decoding = len(plan.lengths)
         self._rectangles = _rectangles(cache, plan) if self._decoding else []
@@ -170,6 +193,8 @@ class StepAttention:
     def __call__(self, layer: int, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> Tensor:
         """Stores this layer's keys and values, and returns the attended values (N, H, D)."""
         self.cache.write(layer, self._rows, k_NKD, v_NKD)
+        if self._window is not None:
+            self._window.write(layer, k_NKD[: self._decoding], v_NKD[: self._decoding])
         parts, start = [], 0
         for rectangle in self._rectangles:
             parts.append(rectangle.attend(layer, q_NHD[start : start + rectangle.batch]))

@@ -31,6 +31,7 @@ from herd.infer.sampling import Sampling, choose, uniform
 from herd.infer.scheduler import Group, Scheduler
 from herd.infer.slots import Output, Slots
 from herd.infer.text import TextStream
+from herd.infer.window import Window
 from herd.model.loss import token_log_probs
 from herd.model.transformer import Transformer
 from herd.tokenizer.chat import ChatFormat
@@ -40,13 +41,15 @@ from herd.tokenizer.tokenizer import Tokenizer
 class EngineConfig(Config):
     """How much runs at once.
 
-    ``cache_bytes`` bounds the key-value cache, ``batch`` the outputs that decode together, ``prefill_tokens`` the
-    prompt tokens of one step, that is how long running answers may have to wait for new prompts.
+    ``cache_bytes`` bounds the key-value cache, ``window_bytes`` the contiguous copy of what decodes (0: none),
+    ``batch`` the outputs that decode together, ``prefill_tokens`` the prompt tokens of one step, that is how long
+    running answers may have to wait for new prompts.
     """
 
     batch: int = 128
     page_size: int = 16
     cache_bytes: int = 1 << 29
+    window_bytes: int = 1 << 28
     prefill_tokens: int = 2048
     seed: int = 0
 
@@ -65,6 +68,7 @@ class Engine:
         largest = self.config.batch * -(-shape.max_positions // size)
         pages = min(largest, self.config.cache_bytes // PagedCache.page_bytes(shape, size, dtype))
         self._cache = PagedCache(shape, pages, size, dtype, self.device)
+        self._window = Window(self._cache, self.config.batch, self.config.window_bytes)
         self._slots = Slots(self.config.batch, shape.max_positions, size)
         self._scheduler = Scheduler(PagePool(pages), self._slots, size, self._make_output)
         self._grammars: GrammarCompiler | None = None
@@ -194,10 +198,12 @@ class Engine:
             self._cache.copy(sources, targets)
         work = list(self._scheduler.chunks(self.config.prefill_tokens))
         work.sort(key=lambda item: item[1].start > 0)
+        arranged = self._arrange(decoding)
+        decoding = decoding if arranged is None else arranged
         events: list[Event] = []
         logits: list[Tensor] = []
         if len(decoding) or work:
-            hidden_NE = self._forward(decoding, work)
+            hidden_NE = self._forward(decoding, work, self._window if arranged is not None else None)
             if len(decoding):
                 logits.append(self.model.logits(hidden_NE[: len(decoding)]))
             events += self._after_prefill(work, hidden_NE[len(decoding) :])
@@ -210,7 +216,11 @@ class Engine:
             events += self._after_logits(decoding, np.array(starting, dtype=np.int64), torch.cat(logits))
         return events
 
-    def _forward(self, decoding: np.ndarray, work: list[tuple[Group, Chunk]]) -> Tensor:
+    def _arrange(self, decoding: np.ndarray) -> np.ndarray | None:
+        slots = self._slots
+        return self._window.arrange(decoding, slots.serial[decoding], slots.length[decoding], slots.table[decoding])
+
+    def _forward(self, decoding: np.ndarray, work: list[tuple[Group, Chunk]], window: Window | None) -> Tensor:
         """Hidden states of the step's tokens: the decoding slots', then the chunks'."""
         slots, chunks = self._slots, [chunk for _, chunk in work]
         tokens, positions = [slots.last[decoding]], [slots.length[decoding]]
@@ -222,6 +232,7 @@ class Engine:
         plan = StepPlan(
             torch.from_numpy(slots.table[decoding, :blocks]).to(self.device),
             torch.from_numpy(lengths).to(self.device),
+            window,
             [chunk for chunk in chunks if chunk.start == 0],
             [chunk for chunk in chunks if chunk.start > 0],
         )

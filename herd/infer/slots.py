@@ -47,6 +47,7 @@ class Slots:
         self.ids = np.zeros((capacity, max_positions), dtype=np.int32)
         self.length = np.zeros(capacity, dtype=np.int64)
         self.count = np.zeros(capacity, dtype=np.int64)
+        self.serial = np.zeros(capacity, dtype=np.int64)
         self.limit = np.zeros(capacity, dtype=np.int64)
         self.last = np.zeros(capacity, dtype=np.int64)
         self.seed = np.zeros(capacity, dtype=np.uint64)
@@ -57,6 +58,7 @@ class Slots:
         self.active = np.zeros(capacity, dtype=bool)
         self.watched = np.zeros(capacity, dtype=bool)
         self.outputs: list[Output | None] = [None] * capacity
+        self._taken = 0
         self._free = list(range(capacity - 1, -1, -1))
 
     @property
@@ -67,6 +69,8 @@ class Slots:
     def take(self, output: Output, sampling: Sampling, limit: int, seed: int, stop_ids: tuple[int, ...]) -> int:
         """Puts an output into a slot; it takes part in steps once it is ``active``."""
         slot = self._free.pop()
+        self._taken += 1
+        self.serial[slot] = self._taken
         if len(stop_ids) > self.stop.shape[1]:
             wider = np.full((self.capacity, len(stop_ids)), -1, dtype=np.int64)
             wider[:, : self.stop.shape[1]] = self.stop

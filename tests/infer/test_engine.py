@@ -50,8 +50,8 @@ def test_greedy_answers_are_those_of_the_plain_model(model: Transformer, make_en
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"prefill_tokens": 5}, {"page_size": 1}, {"page_size": 64}, {"batch": 3}],
-    ids=["one pass", "chunked prefill", "pages of one token", "one page", "small batch"],
+    [{}, {"window_bytes": 0}, {"prefill_tokens": 5}, {"page_size": 1}, {"page_size": 64}, {"batch": 3}],
+    ids=["one pass", "gathered pages", "chunked prefill", "pages of one token", "one page", "small batch"],
 )
 def test_trainer_prefill_and_cached_decode_agree_in_log_probabilities(
     model: Transformer, make_engine: MakeEngine, options: dict[str, int]
