@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from herd.foundation.seeds import derive
 from herd.model.config import ModelConfig
+from herd.model.induction import lay_out_circuit
 from herd.model.layers import Attend, Layer, RMSNorm
 from herd.model.rotary import rotary_angles
 
@@ -56,12 +57,13 @@ class Transformer(nn.Module):
         return F.linear(hidden_ME, self.head_weight).float()
 
     @torch.no_grad()
-    def init_weights(self, seed: int) -> None:
+    def init_weights(self, seed: int, induction: bool = True) -> None:
         """Draws every matrix from its own seed, so that neither order nor sharding changes what a name receives.
 
-        The paper gives no initialisation; ours is normal with variance 1/fan-in, matrices that write to the residual
-        stream further divided by sqrt(2 * layers) to keep its variance at the input of the last norm near that of
-        the first layers, and 0.02 for the embedding, which is small enough for a tied head to start at ln(V) nats.
+        The paper gives no initialisation; ours is normal with variance 1/fan-in.  With ``induction`` (the default for
+        what is trained from nothing, see the module of that name) the embedding has unit rows and a mean, the
+        circuit's heads are laid out, and all else that writes to the residual stream starts at zero.  Without it those
+        matrices are divided by sqrt(2 * layers), and the embedding's deviation is 0.02.
         """
         for name, parameter in self.named_parameters():
             if parameter.ndim == 1:
@@ -71,6 +73,8 @@ class Transformer(nn.Module):
             if name.endswith(("attention.out.weight", "ffn.down.weight")):
                 std /= math.sqrt(2 * self.config.layers)
             _fill_normal(parameter, std, derive(seed, "init", name))
+        if induction:
+            lay_out_circuit(self, seed)
 
 
 class RewardModel(nn.Module):
