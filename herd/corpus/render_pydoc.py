@@ -61,7 +61,9 @@ class SteadyDoc(pydoc.HTMLDoc):
         """The whole HTML page of the module ``name``, which is imported for it."""
         self._module = name
         module = importlib.import_module(name)
-        return self.page(pydoc.describe(module), self.document(module, name))
+        page = self.page(pydoc.describe(module), self.document(module, name))
+        # Everybody writes os.path.join; the module behind it goes by a name that nobody uses.
+        return page.replace("posixpath", "os.path") if name == "posixpath" else page
 
 
 def _places() -> list[tuple[str, str]]:
