@@ -102,16 +102,32 @@ def pack(examples: Sequence[Example]) -> Batch:
 class DialogueSource:
     """The batches of supervised finetuning: ``batches(step)`` is a pure function of the step."""
 
-    def __init__(self, examples: Sequence[Example], tokens_per_step: int, epochs: int, seed: int) -> None:
+    def __init__(
+        self, examples: Sequence[Example], tokens_per_step: int, epochs: int, seed: int, limit: int | None = None
+    ) -> None:
+        """``limit`` ends the epochs after about so many tokens."""
         if not examples:
             raise HerdError("there is no dialogue to train on")
         self._examples = examples
-        self._steps = fill_steps([len(example.tokens) for example in examples], tokens_per_step, epochs, seed)
+        steps = fill_steps([len(example.tokens) for example in examples], tokens_per_step, epochs, seed)
+        self._steps = steps if limit is None else list(self._until(steps, limit))
+
+    def _until(self, steps: Sequence[list[int]], limit: int) -> Iterator[list[int]]:
+        read = 0
+        for step in steps:
+            if read >= limit:
+                return
+            read += sum(len(self._examples[index].tokens) for index in step)
+            yield step
 
     @property
     def steps(self) -> int:
         """Number of steps in all epochs."""
         return len(self._steps)
+
+    def read(self) -> list[Example]:
+        """The examples of all steps, each as often as it is read."""
+        return [self._examples[index] for step in self._steps for index in step]
 
     def batches(self, step: int) -> list[Batch]:
         """The one micro-batch of a step."""

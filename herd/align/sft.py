@@ -8,6 +8,8 @@ Every dialogue is a document of its own in a packed row. ``out`` becomes a Huggi
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import Field
+
 from herd.align.examples import DialogueSource, encode_dialogues, read_dialogues
 from herd.align.fit import FitConfig, finish, fit, load_chat, load_transformer
 from herd.foundation.progress import Progress
@@ -23,18 +25,20 @@ class SftConfig(FitConfig):
     )
     epochs: int = 2
     tokens_per_step: int = 2048
+    tokens: int | None = Field(default=None, gt=0, description="ends the epochs after about so many tokens")
 
 
 def sft(config: SftConfig, base: Path, dialogues: Sequence[Path], out: Path, progress: Progress) -> None:
     """Finetunes the model in ``base`` on dialogues and writes it and ``stats.json`` to ``out``."""
     model, chat = load_transformer(base), load_chat(base)
     examples, dropped = encode_dialogues(chat, read_dialogues(dialogues), config.longest)
-    source = DialogueSource(examples, config.tokens_per_step, config.epochs, config.seed)
+    source = DialogueSource(examples, config.tokens_per_step, config.epochs, config.seed, config.tokens)
+    read = source.read()
     report = fit(config, model, source, next_token_loss, out, progress, "finetuning")
     figures = {
         "dialogues": len(examples),
         "dropped": dropped,
-        "tokens": config.epochs * sum(len(example.tokens) for example in examples),
-        "trained_tokens": config.epochs * sum(example.trained for example in examples),
+        "tokens": sum(len(example.tokens) for example in read),
+        "trained_tokens": sum(example.trained for example in read),
     }
     finish(model, base, out, report, figures)
