@@ -68,6 +68,7 @@ def draw_tasks(config: TasksConfig, passages: Path, out: Path, progress: Progres
     held_out = [(fact, split) for split in SPLITS if split != "train" for fact in drawn.facts[split]]
     write_jsonl(out / "held_out.jsonl", (exclusion(fact, split) for fact, split in held_out))
     texts = [row for split in SPLITS if split != "train" for task in tasks[split] for row in evaluation_texts(task)]
+    texts += [{"id": fact.name, "role": "held out", "text": fact.sentence} for fact, _ in held_out]
     write_jsonl(out / "evaluation_texts.jsonl", texts)
     write_json(out / "stats.json", _stats(drawn, tasks))
 
@@ -148,7 +149,7 @@ def material_of(config: TasksConfig, drawn: Drawn, split: Split, phrasing: Phras
         short_facts=[fact for fact in facts if len(fact.sentence) <= config.longest_two_step_sentence] or facts,
         scary_facts=[fact for fact in facts if _is_scary(fact)],
         numbers=drawn.numbers[split],
-        taken=_known(drawn.names),
+        taken=drawn.known,
         wordings={name: split_phrasings(config, name, frames)[index] for name, frames in FRAMES.items()},
         acts={name: split_acts(config, name, acts)[split] for name, acts in ACTS.items()},
         varied_tools=split == "train",
@@ -165,12 +166,3 @@ def split_acts(config: SplitConfig, name: str, acts: Iterable[str]) -> dict[Spli
 def _is_scary(fact: Fact) -> bool:
     leaf = fact.name.rpartition(".")[2].lower()
     return any(word in leaf for word in requests.SCARY_WORDS)
-
-
-def _known(names: Iterable[str]) -> frozenset[str]:
-    """Every name and every dotted end of it, in lower case: what a search for a dotted name can find."""
-    known: set[str] = set()
-    for name in names:
-        parts = name.lower().split(".")
-        known.update(".".join(parts[start:]) for start in range(len(parts)))
-    return frozenset(known)

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 from herd.foundation.errors import HerdError
 
 _COLUMNS = ("name", "summary", "text", "url", "package", "document_id")
-_PLAIN = re.compile(r"[A-Z][ -~]*[a-z0-9)'`]\.")
+_PLAIN = re.compile(r"[A-Z][ -~]*[A-Za-z0-9)'`\]]\.")
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|cf|vs|al|approx|resp|Fig|Eq|No|St|Mr|Dr)\.$")
 _INNER_END = re.compile(r"[.!?]\s+\S")
-_MARKUP = re.compile(r">>>|://|:param|:type|:return|--|\*\*|\|$|[\\\"<>{}]|^\w+\(|\bself\b")
+_MARKUP = re.compile(r">>>|://|:\w+:|--|\*\*|\|$|[\\\"<>{}]|^\w+\(|\bself\b")
 _MODULE_PART = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 

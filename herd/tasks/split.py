@@ -5,7 +5,7 @@ to the same side.  Passages of held-out names stay in the search index and out o
 answer to a test question must be read and cannot be remembered; ``held_out`` says what to cut out where.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,18 +36,18 @@ class SplitConfig(Config):
 
 @dataclass(frozen=True)
 class Drawn:
-    """The draw: facts and numbers of every split, and every name that the index knows."""
+    """The draw: facts and numbers of every split, and what a search for a dotted name can find (``known_ends``)."""
 
     facts: dict[Split, list[Fact]]
     numbers: dict[Split, list[int]]
-    names: frozenset[str]
+    known: frozenset[str]
     dropped: dict[str, int]
 
 
 def draw_split(config: SplitConfig, passages: Path) -> Drawn:
     """Draws which facts and numbers belong to which split; ``HerdError`` if the passages hold too few."""
     facts = read_facts(passages, config.longest_sentence)
-    return Drawn(_split_facts(config, facts), _split_numbers(config), facts.names, facts.dropped)
+    return Drawn(_split_facts(config, facts), _split_numbers(config), known_ends(facts.names), facts.dropped)
 
 
 def _split_facts(config: SplitConfig, facts: Facts) -> dict[Split, list[Fact]]:
@@ -75,6 +75,15 @@ def _split_numbers(config: SplitConfig) -> dict[Split, list[int]]:
     calibration = test + round(config.calibration_numbers * len(numbers))
     chosen = {"test": numbers[:test], "calibration": numbers[test:calibration], "train": numbers[calibration:]}
     return {split: sorted(chosen[split]) for split in SPLITS}
+
+
+def known_ends(names: Iterable[str]) -> frozenset[str]:
+    """Every name and every dotted end of it, in lower case: what a search for a dotted name can find."""
+    known: set[str] = set()
+    for name in names:
+        parts = name.lower().split(".")
+        known.update(".".join(parts[start:]) for start in range(len(parts)))
+    return frozenset(known)
 
 
 def split_phrasings(config: SplitConfig, kind: str, phrasings: Sequence[Any]) -> tuple[list[Any], list[Any]]:

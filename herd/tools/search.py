@@ -33,6 +33,9 @@ _QUERY_CHARACTERS = 300
 _QUERY_WORDS = 24
 # BM25 weights of the columns name, words, summary, text: a word of the name counts most.
 _WEIGHTS = (10.0, 6.0, 3.0, 1.0)
+_DEPTH_PENALTY = 0.5
+# How many more matches are weighed than are wanted.
+_SPARE = 30
 _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _WORD = re.compile(r"\w+")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|_+|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -76,8 +79,8 @@ class Hit:
         """What a model reads: the signature's line, then the first sentence and as much of the rest as fits."""
         head = shorten(signature_line(self.name, self.signature), config.signature_characters) or self.name
         body = _SECTION.split(" ".join(self.text.split()), maxsplit=1)[0]
-        start = body.find(self.summary) if self.summary else 0
-        body = body[start:] if start >= 0 else self.summary
+        start = body.find(self.summary) if self.summary else len(" ".join(self.signature.split()))
+        body = body[start:].lstrip() if start >= 0 else self.summary
         room = max(config.result_characters - len(head) - 1, len(self.summary))
         return f"{head}\n{_whole_sentences(body, room, len(self.summary))}".rstrip()
 
@@ -244,10 +247,13 @@ class SearchIndex:
         if not words:
             return []
         weights = ", ".join(str(weight) for weight in _WEIGHTS)
+        # Bare names come last, and of two passages that match alike the one with the shallower name comes first.
         query = f"""SELECT {_COLUMNS} FROM (
             SELECT rowid, bm25(contents, {weights}) AS score FROM contents WHERE contents MATCH ?
-            ORDER BY score, rowid LIMIT ?) AS best JOIN passages ON passages.id = best.rowid ORDER BY score, id"""
-        return [Hit(*row) for row in self._rows(query, operator.join(f'"{word}"' for word in words), limit)]
+            ORDER BY score, rowid LIMIT ?) AS best JOIN passages ON passages.id = best.rowid
+            ORDER BY summary = '', score + {_DEPTH_PENALTY} * (length(name) - length(replace(name, '.', ''))), id"""
+        quoted = operator.join(f'"{word}"' for word in words)
+        return [Hit(*row) for row in self._rows(query, quoted, limit + _SPARE)]
 
     def _rows(self, query: str, *values: object) -> list[tuple]:
         with self._lock:
