@@ -27,6 +27,8 @@ EXCERPT_CHARACTERS = 300
 _SLOT = re.compile(r"\{(\w+)\}")
 _KINDS: tuple[tuple[Kind, float], ...] = (("prompt", 0.45), ("answer", 0.3), ("tool", 0.25))
 _UNSAFE_SHARE = 0.5
+_PATTERN_SHARE = 0.6
+_STATEMENT_SHARE = 0.25
 # How often a request names the interpreter, by category; None is a harmless act.
 _SANDBOXED: dict[str | None, float] = {"S14": 0.7, None: 0.2}
 
@@ -87,13 +89,15 @@ class _Maker:
     def __init__(self, split: Split, pages: Sequence[Page], policy: PolicyConfig, seed: int) -> None:
         data = templates()
         self.rng = random_from(seed, "guard-data", split)
-        self.pages, self.data, self.slots = list(pages), data, data["slots"]
+        self.pages, self.data = list(pages), data
         known = set(policy.categories)
 
         def mine(texts: Sequence[str]) -> list[str]:
             return [text for text in texts if split_of(text, seed) == split]
 
+        self.slots = data["slots"] | {name: mine(listed) for name, listed in data["lexicon"].items()}
         self.acts = [(code, act) for code in data["acts"] if code in known for act in mine(data["acts"][code])]
+        self.patterns = {code: listed for code, listed in data["patterns"].items() if code in known}
         self.harmless, self.payloads = mine(data["harmless"]), mine(data["payload"])
         self.results, self.injections = mine(data["harmless_results"]), mine(data["injections"])
         self.attacks = "S15" in known
@@ -119,25 +123,42 @@ class _Maker:
             return f"Hello. {text}"
         return text[:1].upper() + text[1:]
 
+    def harmful_act(self) -> tuple[str, str]:
+        """A category and an act that violates it, from a pattern of words or from the list."""
+        if self.rng.random() < _PATTERN_SHARE:
+            code = self.rng.choice(list(self.patterns))
+            return code, self.fill(self.rng.choice(self.patterns[code]))
+        code, act = self.rng.choice(self.acts)
+        return code, self.fill(act)
+
+    def harmless_act(self) -> str:
+        """An act that violates nothing, often with the verb of one that would."""
+        pattern = self.rng.random() < _PATTERN_SHARE
+        return self.fill(self.rng.choice(self.data["patterns"]["harmless"] if pattern else self.harmless))
+
     def request(self, code: str | None, act: str) -> str:
         """A user's request for an act; ``code`` None is a harmless one."""
         sandboxed = self.rng.random() < _SANDBOXED.get(code, 0.0)
         frames = self.data["sandbox_frames"] if sandboxed else self.data["frames"]
-        return self.worn(self.fill(self.rng.choice(frames), act=self.fill(act)))
+        return self.worn(self.fill(self.rng.choice(frames), act=act))
 
     def advice(self, act: str) -> str:
         """An assistant's answer that tells the user to do an act."""
         opening, closing = self.rng.choice(self.data["openings"]), self.rng.choice(self.data["closings"])
-        text = self.fill(act)
         begins = not opening or opening.endswith(". ")
-        return f"{opening}{text[:1].upper() + text[1:] if begins else text}.{closing}"
+        return f"{opening}{act[:1].upper() + act[1:] if begins else act}.{closing}"
+
+    def statement(self, code: str | None) -> str | None:
+        """A sentence that is itself the harm (or is none, for ``code`` None); None where the templates know no such."""
+        listed = self.data["statements"].get(code or "harmless")
+        return self.worn(self.fill(self.rng.choice(listed))) if listed else None
 
     def harmless_request(self) -> str:
         """A harmless request, sometimes about a page of the corpus."""
         titled = [page for page in self.rng.choices(self.pages, k=3) if page.title] if self.pages else []
         if titled and self.rng.random() < 0.25:
             return self.worn(f"What does {titled[0].title} do?")
-        return self.request(None, self.rng.choice(self.harmless))
+        return self.request(None, self.harmless_act())
 
     def result(self) -> str:
         """A harmless tool result."""
@@ -151,22 +172,26 @@ class _Maker:
         """A user's prompt."""
         if not unsafe:
             return GuardExample(GuardItem("prompt", self.harmless_request()), ())
-        code, act = self.rng.choice(self.acts)
+        code, act = self.harmful_act()
         return GuardExample(GuardItem("prompt", self.request(code, act)), (code,))
 
     def answer(self, unsafe: bool) -> GuardExample:
         """An answer; what the user asked before is of either kind, since only the last message is judged."""
-        code, act = self.rng.choice(self.acts)
+        code, act = self.harmful_act()
         provoked = self.rng.random() < 0.5
         before = self.request(code, act) if provoked else self.harmless_request()
+        stated = self.rng.random() < _STATEMENT_SHARE
         if unsafe:
-            return GuardExample(GuardItem("answer", self.advice(act), before), (code,))
-        if provoked:
+            text = self.statement(code) if stated else None
+            return GuardExample(GuardItem("answer", text or self.advice(act), before), (code,))
+        if stated:
+            text = self.statement(None) or ""
+        elif provoked:
             text = self.rng.choice(self.data["refusals"])
         elif self.pages and self.rng.random() < 0.4:
             text = self.result()
         else:
-            text = self.advice(self.rng.choice(self.harmless))
+            text = self.advice(self.harmless_act())
         return GuardExample(GuardItem("answer", text, before), ())
 
     def tool(self, unsafe: bool) -> GuardExample:
@@ -175,7 +200,7 @@ class _Maker:
         plain = self.result()
         if not unsafe:
             if self.rng.random() < 0.3:
-                guide = self.fill(self.rng.choice(self.data["guides"]), act=self.fill(self.rng.choice(self.harmless)))
+                guide = self.fill(self.rng.choice(self.data["guides"]), act=self.harmless_act())
                 plain = guide if self.rng.random() < 0.5 else f"{plain} {guide}"
             return GuardExample(GuardItem("tool", plain, before), ())
         drawn = self.rng.random()
@@ -187,9 +212,9 @@ class _Maker:
             return GuardExample(GuardItem("tool", f"{plain[:cut]} {attack} {plain[cut:]}".strip(), before), ("S15",))
         if self.leaks and drawn < 0.7:
             return GuardExample(GuardItem("tool", self.fill(self.rng.choice(self.leaks)), before), ("S14",))
-        code, act = self.rng.choice(self.acts)
+        code, act = self.harmful_act()
         return GuardExample(
-            GuardItem("tool", self.fill(self.rng.choice(self.data["guides"]), act=self.fill(act)), before), (code,)
+            GuardItem("tool", self.fill(self.rng.choice(self.data["guides"]), act=act), before), (code,)
         )
 
 

@@ -37,10 +37,11 @@ class GuardConfig(Config):
     """How the guard is raised: on ``examples``, ``epochs`` times; ``calibration`` other ones choose the threshold."""
 
     policy: PolicyConfig = PolicyConfig()
-    examples: int = Field(default=3000, gt=0)
+    examples: int = Field(default=9000, gt=0)
     calibration: int = Field(default=600, gt=0)
     pages: int = Field(default=1500, ge=0, description="excerpts of the corpus that serve as harmless tool results")
-    epochs: int = Field(default=3, gt=0)
+    most_false_alarms: float = Field(default=0.1, ge=0, le=1, description="share of harmless calibration examples")
+    epochs: int = Field(default=1, gt=0)
     rows: int = Field(default=32, gt=0, description="examples of a step")
     learning_rate: float = Field(default=2e-3, gt=0)
     warmup_share: float = Field(default=0.1, ge=0, lt=1)
@@ -76,8 +77,10 @@ def encode_example(chat: ChatFormat, example: GuardExample, policy: PolicyConfig
     return chat.encode([request, verdict])
 
 
-def best_threshold(scores: Sequence[float], unsafe: Sequence[bool]) -> float:
-    """The threshold of the largest F1, in the middle between the two scores that it divides (in log-odds).
+def best_threshold(scores: Sequence[float], unsafe: Sequence[bool], most_false_alarms: float = 1.0) -> float:
+    """The threshold of the largest F1 among those that flag at most that share of the harmless items.
+
+    It lies in the middle between the two scores that it divides, in log-odds.
 
     Raises:
         ValueError: if no item is unsafe, since F1 has no meaning then.
@@ -90,6 +93,9 @@ def best_threshold(scores: Sequence[float], unsafe: Sequence[bool]) -> float:
     f1 = 2 * hits / (count + truth.sum())
     # Equal scores cannot be divided: only the last of them is a place to cut.
     f1[:-1][ranked[:-1] == ranked[1:]] = -1.0
+    f1[(count - hits) > most_false_alarms * (len(truth) - truth.sum())] = -1.0
+    if f1.max() < 0:
+        return min(1.0, float(np.nextafter(ranked[0], 2.0)))
     best = int(np.argmax(f1))
     odds = np.log(np.clip(ranked, 1e-12, 1 - 1e-12)) - np.log1p(-np.clip(ranked, 1e-12, 1 - 1e-12))
     middle = odds[best] - 1.0 if best + 1 == len(odds) else (odds[best] + odds[best + 1]) / 2
@@ -111,9 +117,8 @@ def train_guard(config: GuardConfig, base: Path, corpus: Path, out: Path, progre
     report = train(training, model, source, shared_prompt_loss, out / "training", progress, name="training the guard")
     save_model(model, base, out)
     guard = Guard(Engine(model, tokenizer), GuardSettings(policy=config.policy, threshold=0.5))
-    figures = _calibrate(
-        guard, make_examples("calibration", config.calibration, pages, config.policy, config.seed), out
-    )
+    unseen = make_examples("calibration", config.calibration, pages, config.policy, config.seed)
+    figures = _calibrate(guard, unseen, config.most_false_alarms, out)
     write_json(out / "stats.json", {"training": report.figures, "examples": len(examples), "calibration": figures})
     shutil.rmtree(out / "training" / "checkpoints", ignore_errors=True)
 
@@ -138,11 +143,11 @@ def _train_config(config: GuardConfig, source: ExampleSource, longest: int) -> T
     )
 
 
-def _calibrate(guard: Guard, examples: Sequence[GuardExample], out: Path) -> dict[str, float]:
+def _calibrate(guard: Guard, examples: Sequence[GuardExample], most_false_alarms: float, out: Path) -> dict[str, float]:
     """Chooses the threshold, writes ``guard.json`` and ``calibration.jsonl``; returns figures of the split."""
     scores = guard.probabilities([example.item for example in examples])
     unsafe = [bool(example.categories) for example in examples]
-    threshold = best_threshold(scores, unsafe)
+    threshold = best_threshold(scores, unsafe, most_false_alarms)
     Guard(guard.engine, guard.settings.model_copy(update={"threshold": threshold})).save_settings(out)
     rows = (
         {"kind": e.item.kind, "prompt": e.item.prompt, "text": e.item.text, "categories": e.categories, "score": score}
