@@ -48,7 +48,7 @@ class EngineConfig(Config):
 
     batch: int = 128
     page_size: int = 16
-    cache_bytes: int = 1 << 29
+    cache_bytes: int = 1 << 28
     window_bytes: int = 1 << 28
     prefill_tokens: int = 2048
     seed: int = 0
