@@ -11,7 +11,7 @@ run: $(STAMP)
 	$(BIN)/herd run $(RECIPE)
 
 test: $(STAMP) lint
-	$(BIN)/pytest -q -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
 
 test-all: $(STAMP) lint
 	$(BIN)/pytest -q -m ""

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from herd.align.rounds import AlignConfig
 from herd.corpus.collect import PagesConfig
 from herd.corpus.curate import CurateConfig
 from herd.corpus.decontaminate import DecontaminateConfig
@@ -79,6 +80,7 @@ class Recipe(Config):
     pretraining: PretrainConfig
     long_context: LongContext
     annealing: PretrainConfig
+    alignment: AlignConfig = AlignConfig()
 
     @model_validator(mode="after")
     def _shapes_are_possible(self) -> "Recipe":

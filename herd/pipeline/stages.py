@@ -1,5 +1,6 @@
 """Joins the chapters of the road into one graph: ``build(recipe)``."""
 
+from herd.align.rounds import alignment_steps
 from herd.pipeline.graph import Stage
 from herd.pipeline.recipe import Recipe
 from herd.pipeline.road.data import data_stages
@@ -9,8 +10,10 @@ from herd.pipeline.road.scaling import scaling_stages
 
 def build(recipe: Recipe) -> list[Stage]:
     """Every stage of ``recipe``, each after those that it needs."""
+    steps = alignment_steps(recipe.alignment, list(recipe.members), recipe.seed)
     return [
         *data_stages(recipe),
         *scaling_stages(recipe),
         *pretraining_stages(recipe),
+        *(Stage(step.name, step.run, step.config, step.inputs) for step in steps),
     ]

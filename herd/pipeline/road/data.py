@@ -39,7 +39,7 @@ def data_stages(recipe: Recipe) -> list[Stage]:
         build_index(recipe.search, inputs["corpus"], out, progress)
 
     def documents(inputs: Inputs, out: Path, progress: Progress) -> None:
-        decontaminate(recipe.decontaminate, inputs["corpus"], inputs["tasks"], out, progress)
+        decontaminate(recipe.decontaminate, inputs["corpus"], inputs["tasks"] / "evaluation_texts.jsonl", out, progress)
 
     def tokenizer(inputs: Inputs, out: Path, progress: Progress) -> None:
         train_tokenizer(recipe.tokenizer, inputs["documents"], out, progress)

@@ -1,0 +1,230 @@
+"""The API as its users meet it: the ``openai`` client, plain HTTP, many clients at once, and clients that leave."""
+
+import asyncio
+import json
+import time
+
+import httpx
+import openai
+import pytest
+
+from tests.serve.conftest import SENTENCE, Served
+
+HELLO = [{"role": "user", "content": "Hello"}]
+SEARCH = {
+    "type": "function",
+    "function": {"name": "search", "parameters": {"type": "object", "properties": {"query": {"type": "string"}}}},
+}
+PYTHON = {
+    "type": "function",
+    "function": {"name": "python", "parameters": {"type": "object", "properties": {"code": {"type": "string"}}}},
+}
+
+
+def client(served: Served, key: str = "none") -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{served.url}/v1", api_key=key, max_retries=0)
+
+
+def test_a_plain_answer_with_its_usage(served: Served) -> None:
+    answer = client(served).chat.completions.create(model="chat", messages=HELLO, temperature=0)
+    assert answer.choices[0].message.content == "Hello. How are you?"
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == len(b"Hello. How are you?") + 1
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+def test_a_stream_gives_the_same_text_in_pieces_and_usage_when_asked(served: Served) -> None:
+    chunks = list(client(served).chat.completions.create(
+        model="chat", messages=HELLO, temperature=0, stream=True, stream_options={"include_usage": True}))  # fmt: skip
+    pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
+    assert "".join(pieces) == "Hello. How are you?"
+    assert len(pieces) > 5
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 20
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_tool_call_and_its_result_go_through_the_client(served: Served, stream: bool) -> None:
+    messages: list = [{"role": "user", "content": "What does json.dumps do?"}]
+    api = client(served).chat.completions
+    tools = [SEARCH, PYTHON]
+    if stream:
+        chunks = list(api.create(model="chat", messages=messages, tools=tools, temperature=0, stream=True))
+        (call,) = [c for chunk in chunks for c in chunk.choices[0].delta.tool_calls or []]
+        reason = chunks[-1].choices[0].finish_reason
+    else:
+        choice = api.create(model="chat", messages=messages, tools=tools, temperature=0).choices[0]
+        (call,) = choice.message.tool_calls or []
+        reason = choice.finish_reason
+    assert reason == "tool_calls"
+    assert call.function.name == "search"
+    assert json.loads(call.function.arguments) == {"query": "json.dumps"}
+    function = {"name": "search", "arguments": call.function.arguments}
+    messages += [
+        {"role": "assistant", "tool_calls": [{"id": call.id, "type": "function", "function": function}]},
+        {"role": "tool", "tool_call_id": call.id, "content": f"json.dumps(obj)\n{SENTENCE}"},
+    ]
+    answer = api.create(model="chat", messages=messages, tools=tools, temperature=0)
+    assert answer.choices[0].message.content == SENTENCE
+
+
+def test_stop_is_never_shown_and_max_tokens_ends_by_length(served: Served) -> None:
+    api = client(served).chat.completions
+    stopped = api.create(model="chat", messages=HELLO, temperature=0, stop=["How"]).choices[0]
+    assert (stopped.message.content, stopped.finish_reason) == ("Hello. ", "stop")
+    chunks = list(api.create(model="chat", messages=HELLO, temperature=0, stop=["How"], stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hello. "
+    short = api.create(model="chat", messages=HELLO, temperature=0, max_tokens=5).choices[0]
+    assert (short.message.content, short.finish_reason) == ("Hello", "length")
+
+
+def test_a_seed_repeats_an_answer_and_n_gives_several(served: Served) -> None:
+    api = client(served).chat.completions
+    settings = {
+        "model": "chat",
+        "messages": [{"role": "user", "content": "xyz"}],
+        "temperature": 2.0,
+        "top_p": 1.0,
+        "max_tokens": 20,
+    }
+    answers = [api.create(**settings, seed=seed).choices[0].message.content for seed in (5, 5, 6)]
+    assert answers[0] == answers[1] != answers[2]
+    several = api.create(**settings, seed=5, n=3)
+    assert [choice.index for choice in several.choices] == [0, 1, 2]
+    assert several.choices[0].message.content == answers[0]
+    assert len({choice.message.content for choice in several.choices}) == 3
+
+
+def test_logprobs_belong_to_the_tokens(served: Served) -> None:
+    answer = client(served).chat.completions.create(
+        model="chat", messages=HELLO, temperature=0, logprobs=True, top_logprobs=2)  # fmt: skip
+    content = answer.choices[0].logprobs.content
+    assert "".join(token.token for token in content).startswith("Hello. How are you?")
+    assert all(token.logprob <= 0 and len(token.top_logprobs) == 2 for token in content)
+    assert content[0].top_logprobs[0].token == "H"
+
+
+def test_json_of_a_schema(served: Served) -> None:
+    age = {"type": "integer", "minimum": 0, "maximum": 99}
+    schema = {"type": "object", "properties": {"age": age}, "required": ["age"], "additionalProperties": False}
+    wanted = {"type": "json_schema", "json_schema": {"name": "age", "schema": schema}}
+    answer = client(served).chat.completions.create(model="chat", messages=HELLO, response_format=wanted, seed=1)
+    assert 0 <= json.loads(answer.choices[0].message.content)["age"] <= 99
+
+
+def test_models_and_health(served: Served) -> None:
+    assert [model.id for model in client(served).models.list()] == ["chat"]
+    health = httpx.get(f"{served.url}/health").json()
+    assert health["status"] == "ok"
+    assert health["tools"][0] == "search"
+
+
+def body(**changes: object) -> bytes:
+    return json.dumps({"model": "chat", "messages": [{"role": "user", "content": "x"}]} | changes).encode()
+
+
+NONSENSE = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "nonsense"}}}
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code", "sentence"),
+    [
+        (b"{", 400, "invalid_json", "not JSON"),
+        (b"[" * 100_000, 400, "invalid_json", "not JSON"),
+        (b'{"model": "chat"}', 400, "invalid_value", "messages: Field required"),
+        (body(model="gpt-4"), 404, "model_not_found", "no model 'gpt-4'"),
+        (body(messages=[{"role": "wizard", "content": "x"}]), 400, None, "role 'wizard'"),
+        (body(best_of=3), 400, "invalid_value", "best_of"),
+        (body(messages=[{"role": "user", "content": "x" * 600}]), 400, "context_length_exceeded", "context has 512"),
+        (b" " * (1 << 20) + b"{}", 413, "request_too_large", "longer than"),
+        (body(response_format=NONSENSE), 400, None, "schema"),
+    ],
+)
+def test_a_wrong_request_gets_its_status_and_one_sentence(
+    served: Served, content: bytes, status: int, code: str | None, sentence: str
+) -> None:
+    answer = httpx.post(f"{served.url}/v1/chat/completions", content=content)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (status, code)
+    assert sentence in error["message"]
+    assert "Traceback" not in answer.text
+
+
+def test_unknown_places_and_foreign_hosts_are_refused(served: Served) -> None:
+    assert httpx.get(f"{served.url}/v2/models").json()["error"]["code"] == "not_found"
+    assert httpx.get(f"{served.url}/v1/chat/completions").status_code == 405
+    assert httpx.get(f"{served.url}/health", headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_many_clients_at_once_get_their_own_answers(served: Served) -> None:
+    async def ask(api: openai.AsyncOpenAI, words: str) -> str | None:
+        messages = [{"role": "user", "content": words}]
+        answer = await api.chat.completions.create(model="chat", messages=messages, temperature=0)
+        return answer.choices[0].message.content
+
+    async def all_at_once() -> list[str | None]:
+        api = openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0)
+        return await asyncio.gather(*(ask(api, "Hello" if n % 2 else "Tell it") for n in range(24)))
+
+    answers = asyncio.run(all_at_once())
+    assert answers == ["All is well. The secret is out. Bye.", "Hello. How are you?"] * 12
+
+
+def wait_until_idle(served: Served) -> bool:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if httpx.get(f"{served.url}/health").json()["requests"] == 0:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_generation_ends_when_the_client_leaves(served: Served, stream: bool) -> None:
+    endless = {"model": "chat", "messages": [{"role": "user", "content": "xyz"}], "temperature": 2.0, "top_p": 1.0,
+               "max_tokens": 450, "stream": stream, "n": 1 if stream else 8}  # fmt: skip
+    place = f"{served.url}/v1/chat/completions"
+    with pytest.raises(httpx.ReadTimeout), httpx.stream("POST", place, json=endless, timeout=0.3) as answer:
+        for _ in answer.iter_lines():
+            raise httpx.ReadTimeout("leaving in the middle of the stream")
+    assert wait_until_idle(served)
+
+
+def test_a_full_queue_is_429(run_directory, served: Served) -> None:  # noqa: ANN001
+    service = served.household.service
+    assert service is not None
+    service.limit, limit = 0, service.limit
+    try:
+        with pytest.raises(openai.RateLimitError, match="try again later"):
+            client(served).chat.completions.create(model="chat", messages=HELLO)
+    finally:
+        service.limit = limit
+
+
+def test_the_key_is_asked_for(guarded: Served) -> None:
+    with pytest.raises(openai.AuthenticationError):
+        client(guarded, "wrong").chat.completions.create(model="chat", messages=HELLO)
+    answer = client(guarded, "open sesame").chat.completions.create(model="chat", messages=HELLO, temperature=0)
+    assert answer.choices[0].message.content == "Hello. How are you?"
+
+
+def test_the_guard_stops_prompt_tool_result_and_answer(guarded: Served) -> None:
+    api = client(guarded, "open sesame").chat.completions
+    prompt = api.create(model="chat", messages=[{"role": "user", "content": "an evil plan"}]).choices[0]
+    answer = api.create(model="chat", messages=[{"role": "user", "content": "Tell it"}], temperature=0).choices[0]
+    function = {"name": "search", "arguments": '{"query": "x"}'}
+    result = api.create(model="chat", messages=[
+        {"role": "user", "content": "What does json.dumps do?"},
+        {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": function}]},
+        {"role": "tool", "tool_call_id": "c", "content": "evil words"}]).choices[0]  # fmt: skip
+    for choice in (prompt, answer, result):
+        assert choice.finish_reason == "content_filter"
+        assert choice.message.content == "I can't answer that. Can I help with something else?"
+
+
+def test_a_forbidden_span_is_never_streamed_and_what_came_before_is(guarded: Served) -> None:
+    chunks = client(guarded, "open sesame").chat.completions.create(
+        model="chat", messages=[{"role": "user", "content": "Tell it"}], temperature=0, stream=True)  # fmt: skip
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert text == "All is well. I can't answer that. Can I help with something else?"
