@@ -81,7 +81,9 @@ def is_not_known(text: str) -> bool:
 
 def normalise(text: str) -> str:
     """Text without the differences that do not count: spacing, a final full stop, quotes around the whole."""
-    return " ".join(text.split()).strip("\"' ").rstrip(".").rstrip()
+    text = " ".join(text.split()).rstrip(". ")
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1].rstrip(". ") if quoted else text
 
 
 def final_number(text: str) -> int | None:
