@@ -91,7 +91,7 @@ def train_tokenizer(config: TokenizerConfig, corpus: Path, out: Path, progress: 
 
 
 def _sampled_shares(config: TokenizerConfig, documents: Path) -> dict[str, float]:
-    """For each domain the share of its documents that are read, so that the sample has the asked mix and size."""
+    """For each domain the share of its documents that are read: its part of the sample, or all that it has."""
     characters: dict[str, int] = defaultdict(int)
     for document in read_documents(documents, ("text", "domain")):
         characters[document["domain"]] += len(document["text"])
@@ -103,9 +103,8 @@ def _sampled_shares(config: TokenizerConfig, documents: Path) -> dict[str, float
     if not present:
         raise HerdError(f"{documents}: none of the domains with a weight ({', '.join(sorted(weights))}) has documents")
     whole = sum(present.values())
-    # A domain that is too short for its part cannot be repeated here, so the sample shrinks to keep the mix.
-    budget = min(config.sample_characters, *(characters[name] * whole / present[name] for name in present))
-    return {name: budget * weight / whole / characters[name] for name, weight in sorted(present.items())}
+    wanted = {name: config.sample_characters * weight / whole for name, weight in sorted(present.items())}
+    return {name: min(count / characters[name], 1.0) for name, count in wanted.items()}
 
 
 def _sample(config: TokenizerConfig, documents: Path, shares: dict[str, float]) -> Iterator[str]:

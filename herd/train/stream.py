@@ -77,12 +77,12 @@ class Mix(Config):
         """
         chosen = {name: choose_documents(shard, self.min_tokens, self.best_fraction) for name, shard in shards.items()}
         sizes = {name: int(shards[name].lengths[documents].sum()) for name, documents in chosen.items()}
-        weights = self._weights(sizes, total_tokens)
         long_share = 1.0 - self.short_fraction if self.min_tokens else 1.0
+        weights = self._weights(sizes, total_tokens and ceil(total_tokens * long_share))
         sources = [Source(shards[name], weight * long_share, chosen[name]) for name, weight in weights.items()]
         if long_share < 1.0:
             plain = self.model_copy(update={"min_tokens": 0, "short_fraction": 0.0})
-            short = plain.sources(shards, total_tokens)
+            short = plain.sources(shards, total_tokens and ceil(total_tokens * self.short_fraction))
             sources += [Source(each.shard, each.weight * self.short_fraction, each.documents) for each in short]
         return sources
 

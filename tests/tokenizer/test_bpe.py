@@ -119,6 +119,13 @@ def test_a_smaller_sample_reads_fewer_documents(tmp_path: Path) -> None:
     read = {name: share * sizes[name] for name, share in stats["sampled_shares"].items()}
     assert read["general"] == pytest.approx(read["code"])
     assert sum(read.values()) <= 20_000
+    config = TokenizerConfig(
+        vocab_size=519, sample_characters=2 * sizes["code"] + 2_000, domain_weights=config.domain_weights
+    )
+    train_tokenizer(config, tmp_path / "corpus", out, Progress.silent())
+    shares = json.loads((out / "stats.json").read_text())["sampled_shares"]
+    assert shares["code"] == 1.0
+    assert shares["general"] * sizes["general"] == pytest.approx(sizes["code"] + 1_000)
 
 
 def test_an_empty_corpus_is_named(tmp_path: Path) -> None:

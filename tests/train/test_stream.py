@@ -156,3 +156,11 @@ def test_a_cut_shard_is_named(tmp_path: Path) -> None:
         file.truncate(50)
     with pytest.raises(HerdError, match=r"general\.bin: has 50 bytes where its index asks for 120"):
         TokenShard(shard.path)
+
+
+def test_long_and_short_documents_are_capped_by_their_own_part_of_the_run(tmp_path: Path) -> None:
+    shard = make_shard(tmp_path, "general", [10] * 20 + [200] * 4)
+    mix = Mix(min_tokens=100, short_fraction=0.5, max_epochs=2)
+    assert [source.weight for source in mix.sources({"general": shard}, 3_000)] == pytest.approx([0.5, 0.5])
+    with pytest.raises(HerdError, match="only 80% of the run"):
+        mix.sources({"general": shard}, 4_000)
