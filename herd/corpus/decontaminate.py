@@ -4,8 +4,8 @@ Texts are compared as streams of case-folded alphanumeric words, mark-up removed
 or Markdown do not hide a leak (paper, section 5.1.4, for the 8-gram overlap).  The default cuts the lines of the block
 around a match and keeps the rest of the page; a page that loses more than ``maximum_cut`` of its characters goes whole.
 
-``decontaminate`` is the stage on a finished corpus, for evaluation texts that were themselves made from it; ``Detector``
-is what it and ``curate`` use.
+``decontaminate`` is the stage on a finished corpus, for evaluation texts that were made from it; ``Detector``
+is what both use.
 """
 
 import bisect

@@ -327,14 +327,14 @@ def judge(view: View, rules: list[Rule]) -> tuple[dict[str, float], str | None]:
 def remove_repeated_lines(text: str, config: HeuristicsConfig) -> tuple[str, int]:
     """Cuts lines whose words lie in n-grams that keep coming back, as logs do; returns the text and the number cut.
 
-    Digits are all alike here, so that time stamps and counters do not hide a repetition, and only what came a few lines
+    Numbers are all alike here, so that time stamps and counters do not hide a repetition; only what came a few lines
     ago counts, so that parameters which many functions share stay with each.  The first copies stay, and a line needs
     words to be judged: tables of numbers, formulas and brackets are left alone.
     """
     lines = text.split("\n")
     words = [split_words(line) for line in lines]
     flat = [word for line in words for word in line]
-    grams = hash_ngrams(hash_words(flat, fold_digits=True), config.repeated_line_ngram)
+    grams = hash_ngrams(hash_words(flat, fold_numbers=True), config.repeated_line_ngram)
     if not len(grams):
         return text, 0
     again = _returns_soon(grams, config.repeated_line_times, config.repeated_line_reach)

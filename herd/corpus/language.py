@@ -14,6 +14,7 @@ from herd.foundation.config import Config
 
 UNDETERMINED = "und"
 
+_ENOUGH_PROSE = 60
 _PROSE_WORD = re.compile(r"[^\W\d_]{2,}")
 _CODE_TOKEN = re.compile(r"[_(){}\[\]=<>\\|@#/$]|\w\.\w")
 
@@ -49,7 +50,7 @@ def prose_sample(text: str, characters: int) -> str:
     for start in sorted({0, len(text) // 2, max(len(text) - 8 * third, 0)}):
         taken.append(_prose_lines(text[start : start + 8 * third], third))
     sample = "\n".join(part for part in taken if part)
-    return sample if len(sample) >= min(characters, len(text)) // 8 else text[:characters]
+    return sample if len(sample) >= _ENOUGH_PROSE else text[:characters]
 
 
 def _prose_lines(window: str, characters: int) -> str:

@@ -70,9 +70,14 @@ def open_ledger(work: Path) -> Ledger:
     columns = list(zip(*rows, strict=True)) or [()] * 6
     ids, domains, languages, characters, words, references = columns
     return Ledger(
-        list(ids), list(domains), list(languages), np.array(characters, dtype=np.int64), np.array(words, dtype=np.int64),
-        np.array(references, dtype=np.bool_), np.ones(len(rows), dtype=np.bool_),
-    )  # fmt: skip
+        list(ids),
+        list(domains),
+        list(languages),
+        np.array(characters, dtype=np.int64),
+        np.array(words, dtype=np.int64),
+        np.array(references, dtype=np.bool_),
+        np.ones(len(rows), dtype=np.bool_),
+    )
 
 
 def find_outliers(config: PrepareConfig, work: Path, ledger: Ledger) -> tuple[NDArray[np.float64], Marks]:

@@ -21,7 +21,6 @@ _WORD = re.compile(rf"[^\W_{_UNSPACED}]+|[{_UNSPACED}]")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,300}>|<!--.{0,2000}?-->", re.DOTALL)
 _LINK_TARGET = re.compile(r"\]\([^()\s]{1,500}\)|\]\[[^\]\s]{0,100}\]")
 _HYPHENATED = re.compile(r"(?<=[^\W\d_])(?:-[ \t]*\r?\n[ \t]*|\u00ad)(?=[^\W\d_])")
-_DIGITS = str.maketrans("123456789", "000000000")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _MEMO_LIMIT = 1 << 20
 
@@ -29,20 +28,20 @@ _MEMO_LIMIT = 1 << 20
 class _Memo(dict[str, int]):
     """Word to 64-bit digest; forgets everything when it grows beyond a million words, so that memory stays bounded."""
 
-    def __init__(self, fold_digits: bool) -> None:
+    def __init__(self, fold_numbers: bool) -> None:
         super().__init__()
-        self._fold_digits = fold_digits
+        self._fold_numbers = fold_numbers
 
     def __missing__(self, word: str) -> int:
         if len(self) >= _MEMO_LIMIT:
             self.clear()
-        folded = word.translate(_DIGITS) if self._fold_digits else word
+        folded = "0" if self._fold_numbers and word.isdigit() else word
         digest = hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         value = self[word] = int.from_bytes(digest, "little")
         return value
 
 
-_EXACT, _FOLDED = _Memo(fold_digits=False), _Memo(fold_digits=True)
+_EXACT, _FOLDED = _Memo(fold_numbers=False), _Memo(fold_numbers=True)
 
 
 def split_words(text: str) -> list[str]:
@@ -61,9 +60,9 @@ def strip_markup(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFKC", text)
 
 
-def hash_words(words: list[str], *, fold_digits: bool = False) -> Hashes:
-    """One 64-bit digest a word; ``fold_digits`` makes every digit a zero: time stamps and counters are alike."""
-    memo = _FOLDED if fold_digits else _EXACT
+def hash_words(words: list[str], *, fold_numbers: bool = False) -> Hashes:
+    """One 64-bit digest a word; ``fold_numbers`` makes all numbers one word: time stamps and counters are alike."""
+    memo = _FOLDED if fold_numbers else _EXACT
     return np.fromiter(map(memo.__getitem__, words), dtype=np.uint64, count=len(words))
 
 

@@ -1,0 +1,36 @@
+"""Language identification reads the prose of a page, not its identifiers, and says when it cannot know."""
+
+import pytest
+
+from herd.corpus.language import UNDETERMINED, LanguageConfig, identify, prose_sample, reject_language
+
+GERMAN = "Die Funktion gibt eine Zeichenkette zurück, in der alle Buchstaben klein geschrieben sind."
+ENGLISH = "The function returns a string in which all of the letters were made small again."
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [(GERMAN, "de"), (ENGLISH, "en"), ("ภาษาไทยเป็นภาษาที่ใช้ในประเทศไทย และมีเสียงวรรณยุกต์", "th")]
+)
+def test_languages(text: str, code: str) -> None:
+    language = identify(text)
+    assert language.code == code
+    assert 0.5 < language.confidence <= 1
+
+
+def test_identifiers_around_prose_are_not_read() -> None:
+    code = "\n".join(f"x_{n} = foo.bar(le_{n}, la[{n}])" for n in range(200))
+    sample = prose_sample(f"{code}\n{ENGLISH}\n{ENGLISH}\n{code}", 1500)
+    assert ENGLISH in sample
+    assert "foo.bar" not in sample
+
+
+def test_too_few_letters_are_undetermined() -> None:
+    assert identify("12 34 a b").code == UNDETERMINED
+    assert identify("").confidence == 0.0
+
+
+def test_only_named_languages_stay() -> None:
+    config = LanguageConfig(languages=("en",))
+    assert reject_language(identify(ENGLISH), config) is None
+    assert reject_language(identify(GERMAN), config) == "language de"
+    assert reject_language(identify(GERMAN), LanguageConfig()) is None
