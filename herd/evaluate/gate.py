@@ -12,7 +12,7 @@ from pydantic import Field
 
 from herd.evaluate.needle import NeedleConfig, measure, recall
 from herd.evaluate.perplexity import bits_per_byte, read_held_out, score_documents
-from herd.evaluate.statistics import Estimate
+from herd.evaluate.statistics import Estimate, wilson
 from herd.foundation.config import Config
 from herd.infer.engine import Engine
 
@@ -42,15 +42,26 @@ class GateFigures:
         """The figures as plain values."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "GateFigures":
+        """The figures that ``to_json`` made plain."""
+        return cls(value["length"], Estimate(**value["short_bits_per_byte"]), Estimate(**value["needle"]))
+
 
 def take_gate(config: GateConfig, model: Path, corpus: Path, length: int) -> GateFigures:
-    """Measures the model in a directory: short-context loss, and needles at contexts of ``length`` tokens."""
+    """Measures the model in a directory: short-context loss, and needles at contexts of ``length`` tokens.
+
+    A model whose own context is shorter than ``length``, as before an extension, finds none of its needles.
+    """
     engine = Engine.load(model)
+    most = engine.model.config.max_positions
     held_out = read_held_out(corpus, config.documents_per_domain, config.characters, config.seed)
-    scores = score_documents(engine.model, engine.tokenizer, held_out, config.short_length)
+    scores = score_documents(engine.model, engine.tokenizer, held_out, min(config.short_length, most))
+    bits = bits_per_byte(scores, config.seed)["all"]
+    if length > most:
+        return GateFigures(length, bits, wilson(0, len(config.depths) * config.trials))
     grid = NeedleConfig(lengths=(length,), depths=config.depths, trials=config.trials, seed=config.seed)
-    found = measure(engine, [document.text for document in held_out], grid)
-    return GateFigures(length, bits_per_byte(scores, config.seed)["all"], recall(found))
+    return GateFigures(length, bits, recall(measure(engine, [document.text for document in held_out], grid)))
 
 
 def verdict(config: GateConfig, before: float, figures: GateFigures) -> str | None:

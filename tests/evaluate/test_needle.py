@@ -1,5 +1,6 @@
 """Needle prompts have their exact length, depth and answer; the arena and the results file keep their shape."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,9 @@ def test_the_gate_says_what_is_missing(bench: Bench) -> None:
     config = GateConfig(documents_per_domain=4, trials=1, depths=(0.5,))
     figures = take_gate(config, bench.models["base-tiny"], bench.corpus, 200)
     assert (figures.length, figures.needle.n) == (200, 1)
+    assert GateFigures.from_json(json.loads(json.dumps(figures.to_json()))) == figures
+    longer = take_gate(config, bench.models["base-tiny"], bench.corpus, 4096)
+    assert (longer.short_bits_per_byte, longer.needle.value) == (figures.short_bits_per_byte, 0.0)
     assert "bits per byte" in (verdict(config, figures.short_bits_per_byte.value / 2, figures) or "")
     passed = GateFigures(200, Estimate(2.0, 1.9, 2.1, 10), wilson(19, 20))
     assert verdict(config, 2.0, passed) is None
