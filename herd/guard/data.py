@@ -95,7 +95,8 @@ class _Maker:
         def mine(texts: Sequence[str]) -> list[str]:
             return [text for text in texts if split_of(text, seed) == split]
 
-        self.slots = data["slots"] | {name: mine(listed) for name, listed in data["lexicon"].items()}
+        # A list too short to give the split a word of its own is shared.
+        self.slots = data["slots"] | {name: mine(listed) or listed for name, listed in data["lexicon"].items()}
         self.acts = [(code, act) for code in data["acts"] if code in known for act in mine(data["acts"][code])]
         self.patterns = {code: listed for code, listed in data["patterns"].items() if code in known}
         self.harmless, self.payloads = mine(data["harmless"]), mine(data["payload"])

@@ -42,6 +42,12 @@ def test_the_splits_share_no_act() -> None:
         assert sum(act.lower() in text for act in acts if split_of(act, 2) == split) > 20
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_every_seed_fills_both_splits(seed: int) -> None:
+    for split in ("train", "calibration"):
+        assert len(make_examples(split, 150, seed=seed)) == 150
+
+
 def test_a_smaller_policy_knows_only_its_categories() -> None:
     examples = make_examples("train", 300, _PAGES, PolicyConfig(categories=("S1", "S14")))
     assert {code for example in examples for code in example.categories} == {"S1", "S14"}
