@@ -9,6 +9,7 @@ import re
 _DECLARED = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.\-]+)", re.IGNORECASE)
 _DECLARED_XML = re.compile(rb"^\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9_:.\-]+)")
 _SEARCHED_BYTES = 4096
+_FITS_ANYTHING = {"cp1252", "cp1254", "iso8859-15"}
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 # Browsers read these labels as a larger set that contains them (WHATWG Encoding).
 _LARGER = {
@@ -49,9 +50,9 @@ def _codec(label: str | None) -> str | None:
 
 
 def _lenient(data: bytes, codec: str) -> str:
-    """Decodes by ``codec``; where many bytes do not fit and the data is sound UTF-8, the declaration was wrong."""
+    """Decodes by ``codec``; where that fits badly, or would fit anything, sound UTF-8 says that the label is wrong."""
     text = data.decode(codec, "replace")
-    if "\ufffd" not in text:
+    if "\ufffd" not in text and codec not in _FITS_ANYTHING:
         return text
     try:
         return data.decode("utf-8")

@@ -30,7 +30,7 @@ class Extracted:
 def extract_page(page: Page) -> Extracted:
     """Extracts by the page's kind; what the source knew of title and date wins over what the page says."""
     if page.kind == "html":
-        found = extract_html(page.content, page.url)
+        found = extract_html(page.content, page.url, page.title or "")
     elif page.kind == "text" and page.url.startswith("readme:"):
         found = Extracted(plain_text(page.content))
     else:
@@ -38,15 +38,15 @@ def extract_page(page: Page) -> Extracted:
     return Extracted(found.text, page.title or found.title, page.date or found.date, found.author, found.language)
 
 
-def extract_html(html: str, url: str = "") -> Extracted:
+def extract_html(html: str, url: str = "", title: str = "") -> Extracted:
     """The main text of an HTML page, with headings, lists, tables, code and formulas as plain text.
 
     The heading that repeats the title is left out of the text.  Whatever the bytes are, this does not fail: a page
-    without main text gives an empty text.
+    without main text gives an empty text.  ``url`` and ``title`` are what the source knows of it.
     """
     tree = LexborHTMLParser(html)
     if is_pydoc(tree):
-        return Extracted(pydoc_text(tree), pydoc_title(tree), language="en")
+        return Extracted(pydoc_text(tree, title), title or pydoc_title(tree), language="en")
     said = read_metadata(tree, url)
     for node in tree.css("style, noscript, script:not([type^=math])"):
         node.decompose()

@@ -13,7 +13,9 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 from herd.corpus.mathml import tex_of_mathml
 
 _TEX_ATTRIBUTES = ("data-tex", "data-latex", "data-math", "data-formula", "data-expr", "data-equation")
-_IMAGE_OF_TEX = re.compile(r"latex|codecogs|mwe-math|/math|mathjax|mathtex|mimetex|/tex\b|equation|formula", re.IGNORECASE)
+_IMAGE_OF_TEX = re.compile(
+    r"latex|codecogs|mwe-math|/math|mathjax|mathtex|mimetex|/tex\b|equation|formula", re.IGNORECASE
+)
 _TEX_SIGN = re.compile(r"\\[A-Za-z]+|[A-Za-z0-9)}]\s*[\^_]\s*[{A-Za-z0-9]|\$[^$]+\$")
 _SOURCE_IN_ADDRESS = re.compile(r"(?:codecogs\.com|chart\.googleapis\.com|latex\.php|mathtex\.cgi|mimetex\.cgi)")
 _SIZE_COMMAND = re.compile(r"^\\(?:inline|dpi\{\d+\}|bg_\w+|fn_\w+|large|small|tiny|huge)\s*")

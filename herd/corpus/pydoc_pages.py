@@ -35,9 +35,13 @@ def pydoc_title(tree: LexborHTMLParser) -> str:
     return _plain(heading).strip() if heading is not None else ""
 
 
-def pydoc_text(tree: LexborHTMLParser) -> str:
-    """The page as plain text: the module's own words, then one entry for each class, function and value."""
-    module = pydoc_title(tree)
+def pydoc_text(tree: LexborHTMLParser, module: str = "") -> str:
+    """The page as plain text: the module's own words, then one entry for each class, function and value.
+
+    ``module`` is the name that entries begin with where it is not the page's title: ``os.path``, say, whose page calls
+    it ``posixpath``.
+    """
+    module = module or pydoc_title(tree)
     body = tree.body
     if body is None:
         return ""

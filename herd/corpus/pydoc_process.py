@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 _PROGRAM = Path(__file__).with_name("render_pydoc.py")
-_FIRST_REPLY_SECONDS = 30.0  # starting the interpreter on a busy machine is not the module's fault
+_START_SECONDS = 60.0  # starting the interpreter on a busy machine is not the module's fault
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class _Child:
         assert self._process.stdout is not None
         self._questions: IO[str] = self._process.stdin
         self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._patience = _FIRST_REPLY_SECONDS
         threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
+        self._ended = self._reply(_START_SECONDS) is None
 
     def _listen(self, lines: IO[str]) -> None:
         with contextlib.suppress(ValueError):  # the pipe is closed under the reader when the child is ended
@@ -60,20 +60,33 @@ class _Child:
                 self._replies.put(line)
         self._replies.put("")
 
+    def _reply(self, seconds: float) -> dict[str, str] | None:
+        """The next line of the child; None when it ended or said nothing within ``seconds``."""
+        try:
+            line = self._replies.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        self._ended = not line.endswith("\n")
+        return None if self._ended else json.loads(line)
+
     def ask(self, name: str, seconds: float) -> Rendered | None:
-        """The answer for ``name``; None when the child ended or took longer than ``seconds``."""
-        patience, self._patience = seconds + self._patience, 0.0
+        """The answer for ``name``; None when the child ended, took longer than ``seconds`` or speaks of another."""
         try:
             self._questions.write(name + "\n")
             self._questions.flush()
-            line = self._replies.get(timeout=patience)
-            reply = json.loads(line)
-        except (queue.Empty, OSError, ValueError):
+        except OSError:
+            self._ended = True
+            return None
+        reply = self._reply(seconds)
+        if reply is None or reply.get("name") != name:
             return None
         return Rendered(name, reply.get("html"), reply.get("reason"))
 
     def end(self, seconds: float) -> str:
         """Ends the child and everything that it started; returns what had become of it."""
+        if self._ended:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=5)
         status = self._process.poll()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)

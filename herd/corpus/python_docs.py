@@ -8,6 +8,7 @@ with side effects stay out.  The result depends on the interpreter's version and
 
 import hashlib
 import math
+import os
 import platform
 import sys
 import sysconfig
@@ -55,7 +56,7 @@ class PythonDocs(Config):
         default=1_000_000, ge=0, description="Python sources per distribution; 0 for none"
     )
     seconds_per_module: float = Field(
-        default=20.0, gt=0, description="what takes longer to import and render is skipped"
+        default=60.0, gt=0, description="what takes longer to import and render is skipped"
     )
     processes: int = Field(default=2, ge=1, le=2, description="children that render at the same time")
 
@@ -104,9 +105,10 @@ def standard_library() -> Package:
     """The standard library of the running interpreter; modules in C have a page but no source."""
     root = Path(sysconfig.get_path("stdlib"))
     known = sys.stdlib_module_names
-    files = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
-    files = {name: path for name, path in files.items() if PurePosixPath(name).with_suffix("").parts[0] in known}
+    paths = [path for name in sorted(known) for path in (root / f"{name}.py", *sorted((root / name).rglob("*.py")))]
+    files = {path.relative_to(root).as_posix(): path for path in paths if path.is_file()}
     modules = set(_public_modules(files)) | {name for name in known if _wanted(name, public=True)}
+    modules = modules - {os.path.__name__} | {"os.path"}  # known by the name under which people look for it
     return Package(_STDLIB, platform.python_version(), _shallow_first(modules), files, None, "PSF-2.0")
 
 

@@ -1,5 +1,7 @@
 """The child process that renders modules with ``pydoc``: names come in on stdin, one JSON line for each goes out.
 
+The first line out is an empty object: the child is ready, and from then on every module's time counts.
+
 Importing somebody's module runs their code, which may print, hang, exit or crash.  So it happens here, in a process
 that ``python_docs`` starts, times and replaces, and never in Herd itself.  This file is run by its path, imports the
 standard library only, and gives the same bytes for the same packages on every machine: memory addresses vanish, the
@@ -9,7 +11,9 @@ process (``os.environ``, ``sys.modules``) are left out.
     echo json | PYTHONHASHSEED=0 python -P herd/corpus/render_pydoc.py
 """
 
+import functools
 import importlib
+import inspect
 import json
 import os
 import pydoc
@@ -66,12 +70,42 @@ class SteadyDoc(pydoc.HTMLDoc):
         return page.replace("posixpath", "os.path") if name == "posixpath" else page
 
 
+def _replace(text: str, *pairs: str) -> str:
+    """What ``pydoc.replace`` does, by the string method for it: pairs of old and new, one after the other."""
+    for old, new in zip(pairs[::2], pairs[1::2], strict=True):
+        text = text.replace(old, new)
+    return text
+
+
+_getcomments = inspect.getcomments
+
+
+@functools.cache
+def _comments_once(object: Any) -> str | None:
+    return _getcomments(object)
+
+
+def _comments(object: Any) -> str | None:
+    """The comment above an object without docstring, looked for once, and never for a class.
+
+    A class inherits the same undocumented methods many times over, and finding the line of a class takes parsing its
+    whole file: both together are half of the time that rendering takes.
+    """
+    if inspect.isclass(object):
+        return None
+    try:
+        return _comments_once(object)
+    except TypeError:  # not hashable
+        return None
+
+
 def _places() -> list[tuple[str, str]]:
     """Directories of this machine and what to write for them, longest first."""
     library = f"/usr/lib/python{sys.version_info.major}.{sys.version_info.minor}"
     found = dict.fromkeys([*site.getsitepackages(), sysconfig.get_path("purelib")], f"{library}/site-packages")
     found[sysconfig.get_path("stdlib")] = library
     found |= dict.fromkeys((sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix), "/usr")
+    found |= dict.fromkeys(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), library)
     found[os.getcwd()] = "/home/user"  # noqa: PTH109
     return sorted(((place, name) for place, name in found.items() if len(place) > 1), key=lambda pair: -len(pair[0]))
 
@@ -102,7 +136,11 @@ def main() -> None:
     names = os.fdopen(os.dup(0), encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     warnings.simplefilter("ignore")
+    pydoc.replace = _replace  # type: ignore[assignment]
+    inspect.getcomments = _comments
     documenter, places = SteadyDoc(), _places()
+    replies.write("{}\n")
+    replies.flush()
     for line in names:
         replies.write(json.dumps(answer(line.strip(), documenter, places)) + "\n")
         replies.flush()

@@ -1,0 +1,142 @@
+"""Files as sources: what they give, in which order, and the sentence for each that cannot be read."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from herd.corpus.charset import decode_html
+from herd.corpus.pages import Page
+from herd.corpus.sources import HtmlSource, JsonlSource, ParquetSource, SourceConfig, fingerprint, read_pages
+from herd.foundation.errors import HerdError
+
+
+def test_folders_and_globs_give_every_file_once_in_order(tmp_path: Path) -> None:
+    (tmp_path / "site" / "deep").mkdir(parents=True)
+    for name in ("b.html", "a.htm", "deep/c.HTML", "notes.txt"):
+        (tmp_path / "site" / name).write_text(f"<p>{name}</p>")
+    folder, pattern = str(tmp_path / "site"), str(tmp_path / "site" / "**" / "*.html")
+    pages = list(read_pages(HtmlSource(paths=(folder, pattern), name="mine", license="MIT")))
+    assert [page.content for page in pages] == ["<p>a.htm</p>", "<p>b.html</p>", "<p>deep/c.HTML</p>"]
+    assert {(page.source, page.kind, page.license) for page in pages} == {("mine", "html", "MIT")}
+    assert pages[0].url == f"file:{folder}/a.htm"
+
+
+@pytest.mark.parametrize("path", ["nothing", "nothing/*.html", "empty", "file.html/*"])
+def test_a_path_that_leads_to_no_page_is_named(tmp_path: Path, path: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.html").write_text("x")
+    with pytest.raises(HerdError, match=r"kind html") as error:
+        list(read_pages(HtmlSource(paths=(str(tmp_path / path),))))
+    assert str(tmp_path / path) in str(error.value)
+
+
+@pytest.mark.parametrize("write", [lambda p, t: p.write_text(t), lambda p, t: p.write_bytes(gzip.compress(t.encode()))])
+def test_jsonl(tmp_path: Path, write: Any) -> None:
+    path = tmp_path / ("a.jsonl" if write(tmp_path / "probe", "x") == 1 else "a.jsonl.gz")
+    rows = [{"body": "one", "url": "u1", "date": "2020-01-01"}, {"body": ""}, {"body": "three"}]
+    write(path, "\n".join(map(json.dumps, rows)) + "\n\n")
+    skipped: list[str] = []
+    pages = list(read_pages(JsonlSource(paths=(str(tmp_path),), content="body"), lambda name, _: skipped.append(name)))
+    assert pages == [
+        Page("u1", "jsonl", "text", "one", date="2020-01-01"),
+        Page(f"file:{path}#3", "jsonl", "text", "three"),
+    ]
+    assert skipped == [f"{path}#2"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"text": "a"}\n{"text": \n', "line 2: not JSON"),
+        (b'["a"]\n', "line 1: not a JSON object"),
+        (b"\xff\xfe\x00", "not readable as JSONL"),
+        (gzip.compress(b'{"text": "a"}\n')[:-4], "not readable as JSONL"),
+    ],
+)
+def test_broken_jsonl(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / ("b.jsonl.gz" if content[:2] == b"\x1f\x8b" else "b.jsonl")
+    path.write_bytes(content)
+    with pytest.raises(HerdError, match=said) as error:
+        list(read_pages(JsonlSource(paths=(str(path),))))
+    assert str(path) in str(error.value)
+
+
+def test_parquet_by_columns(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"html": [b"<p>caf\xc3\xa9</p>", None], "url": ["u", "v"], "n": [1, 2]}), tmp_path / "a.parquet"
+    )
+    source = ParquetSource(paths=(str(tmp_path),), content="html", content_kind="html")
+    skipped: list[str] = []
+    assert list(read_pages(source, lambda name, _: skipped.append(name))) == [
+        Page("u", "parquet", "html", "<p>café</p>")
+    ]
+    assert len(skipped) == 1
+    with pytest.raises(HerdError, match=r"a\.parquet: has no column 'text' \(it has html, n, url\)"):
+        list(read_pages(ParquetSource(paths=(str(tmp_path),))))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 not really PAR1", b"x" * 100])
+def test_broken_parquet(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "b.parquet").write_bytes(content)
+    with pytest.raises(HerdError, match=r"b\.parquet: not readable as Parquet"):
+        list(read_pages(ParquetSource(paths=(str(tmp_path),))))
+
+
+def test_cut_parquet(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["abc " * 500] * 50}), tmp_path / "b.parquet")
+    whole = (tmp_path / "b.parquet").read_bytes()
+    for cut in range(0, len(whole) - 1, max(len(whole) // 7, 1)):
+        (tmp_path / "b.parquet").write_bytes(whole[:cut])
+        with pytest.raises(HerdError, match=r"b\.parquet"):
+            list(read_pages(ParquetSource(paths=(str(tmp_path),))))
+
+
+def test_html_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    with pytest.raises(HerdError, match=r"a\.html: not HTML but binary data"):
+        list(read_pages(HtmlSource(paths=(str(tmp_path),))))
+
+
+def test_the_recipe_knows_its_kinds() -> None:
+    adapter: TypeAdapter[SourceConfig] = TypeAdapter(SourceConfig)
+    assert isinstance(adapter.validate_python({"kind": "html", "paths": ["x"]}), HtmlSource)
+    for wrong in ({"kind": "pdf", "paths": ["x"]}, {"kind": "html", "path": "x"}, {"kind": "html", "paths": []}):
+        with pytest.raises(ValidationError):
+            adapter.validate_python(wrong)
+
+
+def test_fingerprint_follows_the_files(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("<p>one</p>")
+    source = HtmlSource(paths=(str(tmp_path),))
+    before = fingerprint(source)
+    assert before == fingerprint(source)
+    (tmp_path / "a.html").write_text("<p>longer</p>")
+    assert fingerprint(source) != before
+
+
+@pytest.mark.parametrize(
+    ("data", "declared", "text"),
+    [
+        ("<p>größer</p>".encode(), None, "<p>größer</p>"),
+        (b"<p>caf\xe9</p>", None, "<p>café</p>"),
+        (b"<p>\x93so\x94</p>", "iso-8859-1", "<p>“so”</p>"),
+        (b"\xef\xbb\xbf<p>\xc3\xa9</p>", "latin-1", "<p>é</p>"),
+        ("<p>é</p>".encode("utf-16"), None, "<p>é</p>"),
+        ("<meta charset='gb2312'><p>中文</p>".encode("gb18030"), None, "<meta charset='gb2312'><p>中文</p>"),
+        (
+            "<?xml version='1.0' encoding='koi8-r'?><p>да</p>".encode("koi8-r"),
+            None,
+            "<?xml version='1.0' encoding='koi8-r'?><p>да</p>",
+        ),
+        ("<p>größer €</p>".encode(), "ascii", "<p>größer €</p>"),
+        ("<p>é</p>".encode(), "no-such-charset", "<p>é</p>"),
+    ],
+)
+def test_charsets(data: bytes, declared: str | None, text: str) -> None:
+    assert decode_html(data, declared) == text

@@ -1,0 +1,138 @@
+"""Archives as the web has them: real ones, broken ones, and ones cut at every place."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from herd.corpus.pages import Page
+from herd.corpus.sources import WarcSource, read_pages
+from herd.foundation.errors import HerdError
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "warc"
+
+
+def read(path: Path) -> tuple[list[Page], list[tuple[str, str]]]:
+    skipped: list[tuple[str, str]] = []
+    pages = list(read_pages(WarcSource(paths=(str(path),)), lambda name, reason: skipped.append((name, reason))))
+    return pages, skipped
+
+
+def record(kind: str, url: str, block: bytes, extra: bytes = b"") -> bytes:
+    head = (
+        f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Target-URI: {url}\r\nWARC-Date: 2020-02-03T04:05:06Z\r\n"
+        f"WARC-Record-ID: <urn:uuid:12345678-1234-1234-1234-{len(url):012d}>\r\n"
+        f"Content-Type: application/http; msgtype={kind}\r\n"
+        f"Content-Length: {len(block)}\r\n"
+    )
+    return head.encode() + extra + b"\r\n" + block + b"\r\n\r\n"
+
+
+def response(body: bytes, kind: str = "text/html; charset=utf-8", status: str = "200 OK", extra: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{extra}\r\n".encode() + body
+
+
+@pytest.fixture
+def archive() -> bytes:
+    chunked = b"5\r\n<p>ab\r\n6\r\nc</p>\n\r\n0\r\n\r\n"
+    return b"".join(
+        [
+            record("warcinfo", "", b"software: x\r\n"),
+            record("request", "http://a/", b"GET / HTTP/1.1\r\n\r\n"),
+            record("response", "http://a/", response("<p>größer</p>".encode())),
+            record("response", "http://b/", response(b"<p>caf\xe9</p>", "text/html; charset=ISO-8859-1")),
+            record("response", "http://c/", response(chunked, extra="Transfer-Encoding: chunked\r\n")),
+            record(
+                "response", "http://d/", response(gzip.compress(b"<p>packed</p>"), extra="Content-Encoding: gzip\r\n")
+            ),
+            record("response", "http://e/", response(b"\x89PNG", "image/png")),
+            record("response", "http://f/", response(b"<p>gone</p>", status="404 Not Found")),
+            record("revisit", "http://a/", b"HTTP/1.1 200 OK\r\n\r\n"),
+            record("response", "http://g/", response(b"<p>cut</p>"), b"WARC-Truncated: length\r\n"),
+            record(
+                "response",
+                "http://h/",
+                response(b"<meta charset=shift_jis><p>\x83\x65\x83\x58\x83\x67</p>", "text/html"),
+            ),
+        ]
+    )
+
+
+def test_what_counts_as_a_page(tmp_path: Path, archive: bytes) -> None:
+    (tmp_path / "a.warc").write_bytes(archive)
+    pages, skipped = read(tmp_path / "a.warc")
+    assert {page.url: page.content.strip() for page in pages} == {
+        "http://a/": "<p>größer</p>",
+        "http://b/": "<p>café</p>",
+        "http://c/": "<p>abc</p>",
+        "http://d/": "<p>packed</p>",
+        "http://h/": "<meta charset=shift_jis><p>テスト</p>",
+    }
+    assert {page.date for page in pages} == {"2020-02-03"}
+    assert skipped == [("http://g/", "the record is truncated")]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_cut_anywhere_it_gives_what_stands_before_the_cut(tmp_path: Path, archive: bytes, packed: bool) -> None:
+    parts = [part for part in archive.split(b"WARC/1.0\r\n") if part]
+    members = [b"WARC/1.0\r\n" + part for part in parts]
+    stored = [gzip.compress(member, mtime=0) if packed else member for member in members]
+    whole = b"".join(stored)
+    (tmp_path / "whole.warc").write_bytes(whole)
+    complete = [page.url for page in read(tmp_path / "whole.warc")[0]]
+    reported = 0
+    for cut in range(len(stored[0]), len(whole), 97):
+        (tmp_path / "cut.warc").write_bytes(whole[:cut])
+        pages, skipped = read(tmp_path / "cut.warc")
+        urls = [page.url for page in pages]
+        assert urls == complete[: len(urls)]
+        reported += bool(skipped)
+    assert reported > 5
+
+
+@pytest.mark.parametrize(
+    "junk", [b"", b"this is no archive\n" * 50, b"\x1f\x8b\x08junk" * 20, b"PK\x03\x04" + b"\0" * 500]
+)
+def test_no_archive_at_all_is_the_users_mistake(tmp_path: Path, junk: bytes) -> None:
+    (tmp_path / "bad.warc.gz").write_bytes(junk)
+    with pytest.raises(HerdError, match=r"bad\.warc\.gz"):
+        read(tmp_path / "bad.warc.gz")
+
+
+def test_too_long_a_page_is_skipped(tmp_path: Path, archive: bytes) -> None:
+    (tmp_path / "a.warc").write_bytes(archive)
+    skipped: list[tuple[str, str]] = []
+    source = WarcSource(paths=(str(tmp_path / "a.warc"),), max_page_bytes=10)
+    assert list(read_pages(source, lambda name, reason: skipped.append((name, reason)))) == []
+    assert all("longer than" in reason for _, reason in skipped)
+
+
+@pytest.mark.parametrize(
+    ("name", "pages", "skipped"),
+    [
+        ("chatnoir-resiliparse/warcfile.warc", 16, 0),
+        ("chatnoir-resiliparse/warcfile.warc.gz", 16, 0),
+        ("chatnoir-resiliparse/clipped.warc.gz", 0, 1),
+        ("jwarc/cc.warc.gz", 1, 0),
+        ("warcio/example.warc.gz", 1, 0),
+        ("warcio/example-bad.warc.gz.bad", 1, 0),
+        ("warcio/example-iana.org-chunked.warc", 1, 0),
+        ("warcio/example-wrong-chunks.warc.gz", 1, 0),
+        ("warcio/example-trunc.warc", 1, 1),
+        ("whirlwind-python/whirlwind.warc.gz", 1, 0),
+    ],
+)
+def test_real_archives(name: str, pages: int, skipped: int) -> None:
+    if not SHARED.exists():
+        pytest.skip("the test archives are not on this machine")
+    found, left_out = read(SHARED / name)
+    assert (len(found), len(left_out)) == (pages, skipped)
+    assert all("\ufffd" not in page.content[:2000] for page in found)
+
+
+@pytest.mark.parametrize("name", ["warcio/bad.arc", "warcio/example.arc.gz"])
+def test_real_files_that_are_no_archives(name: str) -> None:
+    if not SHARED.exists():
+        pytest.skip("the test archives are not on this machine")
+    with pytest.raises(HerdError, match="not readable as WARC"):
+        read(SHARED / name)
