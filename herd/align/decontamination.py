@@ -2,7 +2,7 @@
 
 A dialogue is dropped where it holds a whole prompt or reference answer of the evaluation, or shares eight words in a
 row with one.  Words are compared without case, markup and punctuation.  Eight words that several evaluation texts
-share are a phrasing that the split allows both sides to use, not a leak, and do not count.
+share, names, numbers and single letters aside, are a phrasing that the split allows both sides, and do not count.
 """
 
 import re
@@ -15,17 +15,23 @@ from herd.foundation.files import read_jsonl
 
 NGRAM = 8
 _SHARED_BY = 3
-_WORD = re.compile(r"\w+")
+# A dotted name is one word: pieces of it beside a phrasing would make every question about a module a leak.
+_WORD = re.compile(r"\w+(?:\.\w+)*")
 _SHORTEST = 3
 
 
 def words(text: str) -> list[str]:
-    """Lower-cased words; everything else only divides them."""
-    return _WORD.findall(text.replace("_", " ").lower())
+    """Lower-cased words, dotted names whole; everything else only divides them."""
+    return _WORD.findall(text.lower())
 
 
 def _ngrams(tokens: Sequence[str]) -> set[tuple[str, ...]]:
     return {tuple(tokens[start : start + NGRAM]) for start in range(len(tokens) - NGRAM + 1)}
+
+
+def _phrasing(ngram: Sequence[str]) -> tuple[str, ...]:
+    """The n-gram with names, numbers and single letters left open."""
+    return tuple("" if "." in word or len(word) == 1 or word.isdigit() else word for word in ngram)
 
 
 class Decontaminator:
@@ -35,15 +41,18 @@ class Decontaminator:
         """``texts`` have ``role`` (``prompt`` or ``answer``) and ``text``."""
         self._prompts: set[tuple[str, ...]] = set()
         self._answers: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-        counts: Counter[tuple[str, ...]] = Counter()
+        phrasings: Counter[tuple[str, ...]] = Counter()
+        ngrams: set[tuple[str, ...]] = set()
         distinct = {(str(row["role"]), tuple(words(str(row["text"])))) for row in texts}
         for role, tokens in sorted(distinct):
-            counts.update(_ngrams(tokens))
+            found = _ngrams(tokens)
+            ngrams |= found
+            phrasings.update({_phrasing(ngram) for ngram in found})
             if role == "prompt":
                 self._prompts.add(tokens)
             elif len(tokens) >= _SHORTEST:
                 self._answers.setdefault(tokens[:_SHORTEST], []).append(tokens)
-        self._ngrams = {ngram for ngram, count in counts.items() if count < _SHARED_BY}
+        self._ngrams = {ngram for ngram in ngrams if phrasings[_phrasing(ngram)] < _SHARED_BY}
 
     @classmethod
     def read(cls, file: Path) -> "Decontaminator":

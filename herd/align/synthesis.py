@@ -34,6 +34,7 @@ class SynthesisConfig(Config):
     """How many dialogues of which make; shares are of the tasks that could be solved."""
 
     seed: int = 7
+    tasks: int = Field(default=6000, gt=0, description="training tasks to solve, at most, in the kinds' proportions")
     swapped: float = Field(default=1.0, ge=0, le=8, description="swapped pages for every task that reads a page")
     joined: float = Field(default=0.1, ge=0, le=1, description="conversations of several turns for every dialogue")
     turns: int = Field(default=3, ge=2, description="turns of a joined conversation, at most")
@@ -71,7 +72,9 @@ def synthesise(config: SynthesisConfig, tasks: Path, tools: Tools, out: Path, pr
     ``tools`` maps ``search`` and ``python`` to functions from their argument to the text that a model reads; without
     ``python`` the tasks that need it are left out and counted.
     """
-    drafts, unsolved = _solve_all(config, list(read_tasks(tasks, "train")), tools, progress)
+    asked = list(read_tasks(tasks, "train"))
+    random_from(config.seed, "synthesis", "tasks").shuffle(asked)
+    drafts, unsolved = _solve_all(config, asked[: config.tasks], tools, progress)
     drafts += list(_joined(config, drafts))
     random_from(config.seed, "synthesis", "order").shuffle(drafts)
     kept, rejected = _judge(config, drafts, Decontaminator.read(tasks / "evaluation_texts.jsonl"))
