@@ -62,6 +62,18 @@ def test_one_epoch_is_complete_before_the_next_begins(tmp_path: Path) -> None:
     assert second != inputs
 
 
+def test_every_epoch_puts_other_documents_together(tmp_path: Path) -> None:
+    shard = make_shard(tmp_path, "general", [8] * 20)
+    stream = TokenStream([Source(shard, 1.0)], 3, 16)
+    neighbours = [
+        {tuple(stream.sample(number).tokens[[1, 9]].tolist()) for number in range(10 * epoch, 10 * epoch + 10)}
+        for epoch in range(3)
+    ]
+    assert len(neighbours[0]) == 10
+    assert len(neighbours[0] & neighbours[1]) < 5
+    assert len(neighbours[1] & neighbours[2]) < 5
+
+
 def test_pieces_are_cut_at_documents_and_only_there(tmp_path: Path) -> None:
     shard = make_shard(tmp_path, "general", [9, 31, 14, 6])
     stream = TokenStream([Source(shard, 1.0)], 5, 12)
