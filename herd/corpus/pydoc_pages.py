@@ -20,6 +20,8 @@ _CALL_OF_CLASS = re.compile(r"^(\w+)(\(.*\)(?: ->.*)?)$")
 _INHERITED = " inherited from "
 _RULED = re.compile(r"^#\s*[-=*#~]{3,}")
 _ORIGIN = re.compile(r" from [\w.]+$| method of [\w.]+ instance$")
+_OPENED_EARLY = re.compile(r"\(\s*\n\s*")
+_CLOSED_LATE = re.compile(r",?\s*\n\s*\)")
 _NAME = re.compile(r"^[A-Za-z_]\w*")
 _LEFT_OUT_DATA = {"__all__", "__annotations__", "__path__", "__builtins__", "__file__", "__cached__", "__dict__"}
 
@@ -86,6 +88,19 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def _one_call(text: str) -> str:
+    """A heading on one line; long signatures come with a line for each parameter since Python 3.13."""
+    return _one_line(_CLOSED_LATE.sub(")", _OPENED_EARLY.sub("(", text)))
+
+
+def _folded(lines: list[str]) -> list[str]:
+    """``lines``, of which the first is a whole call where the call is spread over several of them."""
+    if not lines[0].endswith("("):
+        return lines
+    end = next((number for number, line in enumerate(lines) if line.startswith(")")), 0)
+    return [_one_call("\n".join(lines[: end + 1])), *lines[end + 1 :]]
+
+
 @dataclass
 class _Writer:
     """Collects the blocks of a page; a block is a list of lines, and blocks stand apart by an empty line."""
@@ -134,7 +149,7 @@ class _Writer:
         name = anchor.attributes.get("name") or ""
         qualified = f"{self.module}.{name}"
         prelude = table.css_first("td[rowspan] + td[colspan] span.code")
-        words = _lines(_plain(prelude)) if prelude is not None else []
+        words = _folded(_lines(_plain(prelude))) if prelude is not None else []
         call = _CALL_OF_CLASS.match(html.unescape(words[0])) if words else None  # pydoc escapes it twice
         signature = call[2] if call and call[1] == name else ""
         body = words[1:] if signature else words
@@ -176,7 +191,7 @@ class _Writer:
         term = item.css_first("dt") if item.tag == "dl" else None
         if term is None:
             return
-        heading = _ORIGIN.sub("", _one_line(_plain(term)))
+        heading = _ORIGIN.sub("", _one_call(_plain(term)))
         name = _NAME.match(heading)
         words = item.css_first("dd")
         docstring = _without_comment(_plain(words).strip("\n")) if words is not None else ""

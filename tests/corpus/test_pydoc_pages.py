@@ -83,6 +83,23 @@ def test_a_module_is_called_as_people_call_it() -> None:
     assert found["os.path.join"].signature == "os.path.join(a, *p)"
 
 
+def test_a_signature_over_several_lines_becomes_one() -> None:
+    """As Python 3.13 and later write long signatures."""
+    page = (
+        '<title>Python: module m</title><table class="heading"><tr><td class="title"><strong class="title">m</strong>'
+        '</td></tr></table><table class="section"><tr><td class="section-title"><a name="C">class <b>C</b></a>'
+        "(builtins.object)</td></tr><tr><td rowspan=2></td><td colspan=2><span class=code>C(<br>\n&nbsp;&nbsp;a,<br>\n"
+        "&nbsp;&nbsp;b=(1, 2),<br>\n)<br>\n&nbsp;<br>\nMakes one.<br>&nbsp;</span></td></tr></table>"
+        '<table class="section"><tr><td class="section-title"><strong class="bigsection">Functions</strong></td></tr>'
+        '<tr><td class="singlecolumn"><dl><dt><a name="-f"><b>f</b></a>(\n    a,\n    *,\n    b="( "\n) -> int'
+        "</dt><dd><span class=code>Does&nbsp;it.</span></dd></dl></td></tr></table>"
+    )
+    found = {passage.name: passage for passage in passages(extract_html(page).text, "m")}
+    assert found["m.C"].signature == "class m.C(a, b=(1, 2))"
+    assert found["m.C"].summary == "Makes one."
+    assert found["m.f"].signature == 'm.f(a, *, b="( ") -> int'
+
+
 def test_first_sentence() -> None:
     assert first_sentence("\n  Joins e.g. a and b,\n  in order. Then more.\n") == "Joins e.g. a and b, in order."
     assert first_sentence("sum(a, b) -> int\n\nAdds. Twice.") == "Adds."
