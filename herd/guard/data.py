@@ -25,7 +25,7 @@ Split = Literal["train", "calibration"]
 CALIBRATION_SHARE = 0.2
 EXCERPT_CHARACTERS = 300
 _SLOT = re.compile(r"\{(\w+)\}")
-_KINDS: tuple[tuple[Kind, float], ...] = (("prompt", 0.45), ("answer", 0.3), ("tool", 0.25))
+_KINDS: tuple[tuple[Kind, float], ...] = (("prompt", 0.4), ("answer", 0.3), ("tool", 0.3))
 _UNSAFE_SHARE = 0.5
 _PATTERN_SHARE = 0.6
 _STATEMENT_SHARE = 0.25
@@ -96,7 +96,8 @@ class _Maker:
             return [text for text in texts if split_of(text, seed) == split]
 
         # A list too short to give the split a word of its own is shared.
-        self.slots = data["slots"] | {name: mine(listed) or listed for name, listed in data["lexicon"].items()}
+        lists = data["lexicon"] | data["injection_words"]
+        self.slots = data["slots"] | {name: mine(listed) or listed for name, listed in lists.items()}
         self.acts = [(code, act) for code in data["acts"] if code in known for act in mine(data["acts"][code])]
         self.patterns = {code: listed for code, listed in data["patterns"].items() if code in known}
         self.harmless, self.payloads = mine(data["harmless"]), mine(data["payload"])
@@ -169,6 +170,13 @@ class _Maker:
             return text[start : start + self.rng.randrange(40, EXCERPT_CHARACTERS)]
         return self.fill(self.rng.choice(self.results))
 
+    def attack(self) -> str:
+        """An instruction to the assistant, as pages hide them."""
+        patterns = self.data["injection_patterns"] if self.rng.random() < _PATTERN_SHARE else self.injections
+        payload = self.fill(self.rng.choice(self.payloads))
+        what = self.rng.choice(self.data["injection_what"])
+        return self.worn(self.fill(self.rng.choice(patterns), payload=payload, what=what))
+
     def prompt(self, unsafe: bool) -> GuardExample:
         """A user's prompt."""
         if not unsafe:
@@ -206,9 +214,7 @@ class _Maker:
             return GuardExample(GuardItem("tool", plain, before), ())
         drawn = self.rng.random()
         if self.attacks and self.payloads and drawn < 0.6:
-            payload = self.fill(self.rng.choice(self.payloads))
-            what = self.rng.choice(self.data["injection_what"])
-            attack = self.worn(self.fill(self.rng.choice(self.injections), payload=payload, what=what))
+            attack = self.attack()
             cut = self.rng.choice((0, len(plain), plain.find(". ") + 1, plain.find(" ") + 1))
             return GuardExample(GuardItem("tool", f"{plain[:cut]} {attack} {plain[cut:]}".strip(), before), ("S15",))
         if self.leaks and drawn < 0.7:

@@ -37,7 +37,7 @@ class GuardConfig(Config):
     """How the guard is raised: on ``examples``, ``epochs`` times; ``calibration`` other ones choose the threshold."""
 
     policy: PolicyConfig = PolicyConfig()
-    examples: int = Field(default=9000, gt=0)
+    examples: int = Field(default=12_000, gt=0)
     calibration: int = Field(default=600, gt=0)
     pages: int = Field(default=1500, ge=0, description="excerpts of the corpus that serve as harmless tool results")
     most_false_alarms: float = Field(default=0.1, ge=0, le=1, description="share of harmless calibration examples")
