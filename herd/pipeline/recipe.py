@@ -16,7 +16,9 @@ from herd.corpus.collect import PagesConfig
 from herd.corpus.curate import CurateConfig
 from herd.corpus.decontaminate import DecontaminateConfig
 from herd.evaluate.gate import GateConfig
+from herd.evaluate.stage import EvaluateConfig
 from herd.foundation.config import Config
+from herd.guard.train import GuardConfig
 from herd.model.config import PRESETS, ModelConfig, pocket_config
 from herd.pipeline.yaml_file import load_yaml
 from herd.scaling.isoflop import IsoflopConfig
@@ -81,6 +83,8 @@ class Recipe(Config):
     long_context: LongContext
     annealing: PretrainConfig
     alignment: AlignConfig = AlignConfig()
+    guard: GuardConfig = GuardConfig()
+    evaluation: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="after")
     def _shapes_are_possible(self) -> "Recipe":

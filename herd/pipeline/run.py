@@ -4,11 +4,13 @@ import shutil
 import time
 from collections.abc import Sequence
 
+from herd.foundation.files import read_json, write_json
 from herd.foundation.progress import Progress
 from herd.pipeline.graph import Outcome, run_graph
 from herd.pipeline.lock import exclusive
 from herd.pipeline.recipe import Recipe
 from herd.pipeline.stages import build
+from herd.report.page import write_report
 from herd.tools.sandbox import Sandbox
 from herd.train.compiled import compiler_available
 
@@ -20,7 +22,19 @@ def raise_herd(recipe: Recipe, progress: Progress) -> str:
         for sentence in what_is_missing():
             progress.say(sentence)
         outcomes = run_graph(build(recipe), recipe.output, progress)
+        if any(outcome.ran for outcome in outcomes) or not (recipe.output / "report.html").exists():
+            publish(recipe)
     return _summary(recipe, outcomes, time.monotonic() - started)
+
+
+def publish(recipe: Recipe) -> None:
+    """Puts what people look for at the top of the run: ``results.json``, ``chat`` and ``report.html``."""
+    write_json(recipe.output / "results.json", read_json(recipe.output / "evaluation" / "results.json"))
+    link = recipe.output / ".chat.tmp"
+    link.unlink(missing_ok=True)
+    link.symlink_to(f"chat-{recipe.flagship}")
+    link.replace(recipe.output / "chat")
+    write_report(recipe.output)
 
 
 def what_is_missing() -> list[str]:

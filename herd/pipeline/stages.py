@@ -4,6 +4,7 @@ from herd.align.rounds import alignment_steps
 from herd.pipeline.graph import Stage
 from herd.pipeline.recipe import Recipe
 from herd.pipeline.road.data import data_stages
+from herd.pipeline.road.judging import judging_stages
 from herd.pipeline.road.pretraining import pretraining_stages
 from herd.pipeline.road.scaling import scaling_stages
 
@@ -16,4 +17,5 @@ def build(recipe: Recipe) -> list[Stage]:
         *scaling_stages(recipe),
         *pretraining_stages(recipe),
         *(Stage(step.name, step.run, step.config, step.inputs) for step in steps),
+        *judging_stages(recipe),
     ]
