@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from cycler import cycler
 from matplotlib.figure import Figure
 
 COLOURS = ("#9a4b1f", "#2c6e8f", "#5b7f3a", "#7a4d8c", "#b08a1e", "#555f6b")
@@ -20,7 +21,7 @@ _STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "grid.color": "#e4dfd3",
     "axes.edgecolor": "#8a8f98",
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLOURS),
 }
 
 
