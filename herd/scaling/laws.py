@@ -82,26 +82,31 @@ class ParametricLaw:
         return float(self.E + self.A / params**self.alpha + self.B / tokens**self.beta)
 
 
-def fit_parabolas(points: Sequence[Point]) -> list[Parabola]:
-    """One parabola per budget; a budget with fewer than three sizes or an open-downward fit is an error."""
-    fits = []
-    for budget in sorted({point.budget for point in points}):
-        of_budget = [point for point in points if point.budget == budget]
-        if len({point.tokens for point in of_budget}) < 3:
-            raise HerdError(f"budget {budget:.3g}: a parabola needs at least three sizes, there are {len(of_budget)}")
-        x = np.log([point.tokens for point in of_budget])
-        a, b, c = np.polyfit(x, [point.loss for point in of_budget], 2)
-        if a <= 0:
-            raise HerdError(
-                f"budget {budget:.3g}: the losses show no minimum over the sizes; add sizes around the best one"
-            )
-        vertex = -b / (2 * a)
-        fits.append(
-            Parabola(
-                budget, a, b, c, float(np.exp(vertex)), float(c - b**2 / (4 * a)), bool(x.min() <= vertex <= x.max())
-            )
+def fit_parabola(points: Sequence[Point]) -> Parabola:
+    """The parabola of one budget's points; fewer than three sizes, or losses without a minimum, are a ``HerdError``."""
+    budget = points[0].budget
+    if len({point.tokens for point in points}) < 3:
+        raise HerdError(f"budget {budget:.3g}: a parabola needs at least three sizes, there are {len(points)}")
+    x = np.log([point.tokens for point in points])
+    a, b, c = np.polyfit(x, [point.loss for point in points], 2)
+    if a <= 0:
+        raise HerdError(
+            f"budget {budget:.3g}: the losses show no minimum over the sizes; add sizes around the best one"
         )
-    return fits
+    vertex = -b / (2 * a)
+    inside = bool(x.min() <= vertex <= x.max())
+    return Parabola(budget, a, b, c, float(np.exp(vertex)), float(c - b**2 / (4 * a)), inside)
+
+
+def by_budget(points: Sequence[Point]) -> dict[float, list[Point]]:
+    """The points of every budget, budgets ascending."""
+    budgets = sorted({point.budget for point in points})
+    return {budget: [point for point in points if point.budget == budget] for budget in budgets}
+
+
+def fit_parabolas(points: Sequence[Point]) -> list[Parabola]:
+    """One parabola per budget; see ``fit_parabola`` for what is refused."""
+    return [fit_parabola(of_budget) for of_budget in by_budget(points).values()]
 
 
 def fit_optimum(points: Sequence[Point], seed: int = 0, resamples: int = 200) -> PowerLaw:
@@ -130,8 +135,8 @@ def _resampled_line(
     points: Sequence[Point], parabolas: Sequence[Parabola], generator: np.random.Generator
 ) -> tuple[float, float] | None:
     """The power law of losses whose residuals were drawn anew; None where a draw has no minimum."""
-    by_budget = {parabola.budget: parabola for parabola in parabolas}
-    fitted = np.array([float(by_budget[point.budget](np.array(point.tokens))) for point in points])
+    of_budget = {parabola.budget: parabola for parabola in parabolas}
+    fitted = np.array([float(of_budget[point.budget](np.array(point.tokens))) for point in points])
     residuals = np.array([point.loss for point in points]) - fitted
     drawn = fitted + generator.choice(residuals, size=len(points))
     try:

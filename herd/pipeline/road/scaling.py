@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, write_json
 from herd.foundation.progress import Progress
 from herd.model.config import ModelConfig
@@ -18,7 +19,7 @@ from herd.pipeline.graph import Stage
 from herd.pipeline.recipe import Recipe
 from herd.pipeline.road.pretraining import initial_config
 from herd.scaling.isoflop import IsoflopRun, plan
-from herd.scaling.laws import Point, fit_optimum, fit_parabolas, fit_parametric, forecast
+from herd.scaling.laws import Parabola, Point, by_budget, fit_optimum, fit_parabola, fit_parametric, forecast
 from herd.train.stages import PretrainConfig, RowsFrom, pretrain
 
 Inputs = Mapping[str, Path]
@@ -89,8 +90,12 @@ def _loss(run: Path) -> float:
 
 
 def fit_laws(recipe: Recipe, points: list[Point]) -> dict[str, Any]:
-    """Parabolas, N*(C), L(N, D), the optimum at the flagship's budget, and the forecast of every member's loss."""
-    optimum = fit_optimum(points, recipe.seed)
+    """Parabolas, N*(C), L(N, D), the optimum at the flagship's budget, and the forecast of every member's loss.
+
+    A budget whose losses show no minimum is left out and named in ``notes``; with fewer than two budgets left there is
+    no power law (``optimum`` is null), and the run goes on with the parametric forecast.
+    """
+    parabolas, notes = _parabolas(points)
     members = {}
     for name, member in recipe.members.items():
         params = recipe.shape(member.shape).parameters
@@ -99,11 +104,29 @@ def fit_laws(recipe: Recipe, points: list[Point]) -> dict[str, Any]:
         members[name] = {"params": params, "tokens": tokens, "loss": value, "low": low, "high": high}
     flagship = members[recipe.flagship]
     budget = 6.0 * flagship["params"] * flagship["tokens"]
-    best_tokens = optimum(budget)
-    return {
-        "parabolas": [asdict(parabola) for parabola in fit_parabolas(points)],
-        "optimum": asdict(optimum),
+    laws = {
+        "parabolas": [asdict(parabola) for parabola in parabolas],
+        "optimum": None,
         "parametric": asdict(fit_parametric(points)),
-        "flagship": {"budget": budget, "best_tokens": best_tokens, "best_params": budget / (6 * best_tokens)},
+        "flagship": {"budget": budget},
         "forecast": members,
+        "notes": notes,
     }
+    if len(parabolas) > 1:
+        kept = {parabola.budget for parabola in parabolas}
+        optimum = fit_optimum([point for point in points if point.budget in kept], recipe.seed)
+        tokens = optimum(budget)
+        laws["optimum"] = asdict(optimum)
+        laws["flagship"] = {"budget": budget, "best_tokens": tokens, "best_params": budget / (6 * tokens)}
+    return laws
+
+
+def _parabolas(points: list[Point]) -> tuple[list[Parabola], list[str]]:
+    """The parabolas that can be fitted, and a sentence for each budget that has none."""
+    parabolas, notes = [], []
+    for of_budget in by_budget(points).values():
+        try:
+            parabolas.append(fit_parabola(of_budget))
+        except HerdError as error:
+            notes.append(str(error))
+    return parabolas, notes
