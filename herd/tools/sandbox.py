@@ -19,6 +19,7 @@ import secrets
 import select
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -314,7 +315,9 @@ def _ways(backend: Backend) -> Iterator[_Way]:
 @functools.cache
 def _working_way(backend: Backend) -> _Way | str:
     """The first way that starts and contains what it must, or the reason why there is none."""
-    if not seccomp.supported() or os.name != "posix":
+    if sys.platform != "linux":
+        return "namespaces and filters of system calls are Linux's own"
+    if not seccomp.supported():
         return f"there is no list of system calls for {os.uname().machine}"
     refusals: Sequence[str] = ()
     try:

@@ -7,6 +7,7 @@ what the kernel has mapped for it.  ``site-packages`` is covered by an empty dir
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -79,7 +80,7 @@ def bubblewrap_command(files: InterpreterFiles, command: list[str], *, user_name
     shown += [part for source, place in files.binds for part in ("--ro-bind", source, place)]
     shown += [part for directory in files.empty for part in ("--tmpfs", directory, "--remount-ro", directory)]
     end = ["--hostname", "sandbox", "--remount-ro", "/", "--chdir", "/", "--as-pid-1", "--"]
-    return ["bwrap", *spaces, *shown, *end, *command]
+    return [shutil.which("bwrap") or "bwrap", *spaces, *shown, *end, *command]
 
 
 def _parents(files: InterpreterFiles) -> list[str]:
@@ -91,8 +92,10 @@ def _parents(files: InterpreterFiles) -> list[str]:
 def _needed(binary: Path) -> dict[str, list[str]]:
     """The folders of the standard library and the shared libraries, told by the interpreter itself."""
     command = [str(binary), *_FLAGS, "-c", _PROBE]
+    # An interpreter that was moved from where it was built finds its own library by this variable alone.
+    path = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
     try:
-        found = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, env={}, cwd="/", text=True)
+        found = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, env=path, cwd="/", text=True)
         return dict(json.loads(found.stdout))
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise HerdError(f"{binary}: the interpreter does not tell which files it needs ({error})") from None

@@ -160,8 +160,6 @@ def engine(tokenizer: Tokenizer) -> Engine:
     )
     model = Transformer(shape)
     model.init_weights(seed=3)
-    with torch.no_grad():
-        model.embedding.weight.mul_(20)
     return Engine(model, tokenizer, EngineConfig())
 
 

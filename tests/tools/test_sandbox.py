@@ -384,6 +384,7 @@ def test_works_for_an_ordinary_user() -> None:
                 f"mount --bind {prefix} {place}/python && mount --bind {tree} {place}/tree || exit 9",
                 f"mount --bind {packages} {place}/packages && cd / || exit 9",
                 f"export HOME=/ PYTHONPATH={place}/tree:{place}/packages PYTHONDONTWRITEBYTECODE=1",
+                f"export LD_LIBRARY_PATH={place}/python/lib",
                 f'exec setpriv --reuid 4321 --regid 4321 --clear-groups {place}/python/{binary} -c "$CODE"',
             ]
         )
