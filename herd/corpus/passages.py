@@ -59,7 +59,10 @@ def passages(text: str, title: str, *, pydoc: bool = True) -> list[Passage]:
 
 
 def first_sentence(text: str) -> str:
-    """The first sentence of a docstring or paragraph on one line; an empty string where there is none."""
+    """The first sentence of a docstring or paragraph on one line; an empty string where there is none.
+
+    Titles' rules, a call that a docstring begins with and the bases of a class are no sentences.
+    """
     paragraph: list[str] = []
     for line in text.strip().splitlines():
         stripped = line.strip()
@@ -69,6 +72,8 @@ def first_sentence(text: str) -> str:
             break
         if stripped:
             paragraph.append(stripped)
+    if paragraph[:1] and paragraph[0].startswith("Bases: "):
+        return ""
     return _SENTENCE_END.split(" ".join(" ".join(paragraph).split()), maxsplit=1)[0].strip()
 
 

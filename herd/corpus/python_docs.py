@@ -32,12 +32,18 @@ _OWN_DISTRIBUTION = "herd-llm"
 _STDLIB = "stdlib"
 _LEFT_OUT = {"test", "tests", "conftest", "idlelib", "turtledemo", "lib2to3", "antigravity", "this", "__main__"}
 _LEFT_OUT |= {"site-packages", "__pycache__", "config", "pydoc_data", "_vendor", "_vendored"}
-# Deprecated twins of other modules, and pages that repeat one inherited interface a hundred times.
-_TWINS = (
+# Deprecated twins of other modules, pages that repeat one inherited interface a hundred times, and machinery that few
+# people meet: within a distribution's limit they would stand before what many look for.
+_REMOTE = (
     "fastapi.openapi.models", "functorch", "matplotlib.backends", "matplotlib.projections", "matplotlib.testing",
-    "numpy.distutils", "numpy.f2py", "numpy.matlib", "pydantic.v1", "torch.ao", "torch.jit", "torch.masked",
-    "torch.quantization", "torch.return_types", "torch.sparse", "torch.testing", "torchgen",
+    "numpy.distutils", "numpy.f2py", "numpy.matlib", "pydantic.v1", "torch.ao", "torch.backends", "torch.distributed",
+    "torch.export", "torch.fx", "torch.jit", "torch.masked", "torch.onnx", "torch.quantization", "torch.return_types",
+    "torch.sparse", "torch.testing", "torchgen",
 )  # fmt: skip
+
+
+# Deep in their packages, and yet what many people look for first.
+_FIRST = ("torch.nn.functional", "torch.nn.init", "torch.utils.data")
 
 
 class PythonDocs(Config):
@@ -49,7 +55,8 @@ class PythonDocs(Config):
         default=None, description="distributions; None stands for Herd's own base needs"
     )
     readmes: bool = Field(default=True, description="whether the distributions' READMEs are read")
-    exclude: tuple[str, ...] = Field(default=_TWINS, description="modules left out, each with everything below it")
+    first: tuple[str, ...] = Field(default=_FIRST, description="modules that no limit cuts off before the others")
+    exclude: tuple[str, ...] = Field(default=_REMOTE, description="modules left out, each with everything below it")
     max_characters: int = Field(default=8_000_000, gt=0, description="HTML per distribution, shallow modules first")
     max_page_characters: int = Field(default=4_000_000, gt=0, description="a longer page is skipped, with its reason")
     max_source_characters: int = Field(
@@ -183,6 +190,7 @@ def _render_package(package: Package, config: PythonDocs) -> list[Rendered]:
     answers: list[Rendered] = []
     characters = 0
     modules = [name for name in package.modules if not _below(name, config.exclude)]
+    modules.sort(key=lambda name: name not in config.first)  # stable: shallow ones before deep ones otherwise
     # The standard library is what the pocket herd is about: it has no limit but that of a page.
     limit = math.inf if package.name == _STDLIB else config.max_characters
     for answer in render(modules, config.seconds_per_module):

@@ -166,10 +166,10 @@ def solved_examples(training: Sequence[Task], tools: ToolSet, seed: int) -> list
     texts = tools.texts()
     examples = []
     for kind in _EXAMPLE_KINDS:
-        candidates = sorted(
-            (task for task in training if task.kind == kind and set(task.tools) <= set(texts)),
-            key=lambda task: derive(seed, "example", task.id),
-        )
+        if kind in _NEEDS_PYTHON and "python" not in texts:
+            continue
+        ours = [task for task in training if task.kind == kind and task.tools]
+        candidates = sorted(ours, key=lambda task: derive(seed, "example", task.id))
         solved = (messages for task in candidates[:40] if (messages := solve(task, texts)) is not None)
         shortest = min(list(solved)[:8], key=lambda messages: sum(len(str(m)) for m in messages), default=None)
         if shortest is not None:

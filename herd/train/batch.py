@@ -34,9 +34,13 @@ class Batch:
         """The batch on another device."""
         if self.tokens_N.device == device:
             return self
-        extra = {name: tensor.to(device) for name, tensor in self.extra.items()}
-        moved = (tensor.to(device) for tensor in (self.tokens_N, self.positions_N, self.targets_N))
-        return Batch(*moved, lengths=self.lengths, extra=extra)
+        return Batch(
+            self.tokens_N.to(device),
+            self.positions_N.to(device),
+            self.targets_N.to(device),
+            self.lengths,
+            {name: tensor.to(device) for name, tensor in self.extra.items()},
+        )
 
 
 class BatchSource(Protocol):

@@ -106,7 +106,7 @@ def train(
     holds another run, where too many steps are not finite, or where a checkpoint cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    run = _Run(config, model, source, loss, out)
+    run = TrainRun(config, model, source, loss, out)
     try:
         with progress.task(name, config.steps) as task:
             task.advance(run.counters.step)
@@ -116,7 +116,7 @@ def train(
     return TrainReport(run.figures(), run.average.mean or None)
 
 
-class _Run:
+class TrainRun:
     """The moving parts of a run: built from its directory, moved step by step, saved now and then."""
 
     def __init__(

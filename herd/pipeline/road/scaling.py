@@ -115,9 +115,9 @@ def fit_laws(recipe: Recipe, points: list[Point]) -> dict[str, Any]:
     if len(parabolas) > 1:
         kept = {parabola.budget for parabola in parabolas}
         optimum = fit_optimum([point for point in points if point.budget in kept], recipe.seed)
-        tokens = optimum(budget)
+        best = optimum(budget)
         laws["optimum"] = asdict(optimum)
-        laws["flagship"] = {"budget": budget, "best_tokens": tokens, "best_params": budget / (6 * tokens)}
+        laws["flagship"] = {"budget": budget, "best_tokens": best, "best_params": budget / (6 * best)}
     return laws
 
 
