@@ -24,7 +24,10 @@ import sysconfig
 import warnings
 from typing import Any
 
-_ADDRESS = re.compile(r"(?:\s|&nbsp;)+at(?:\s|&nbsp;)+0x[0-9A-Fa-f]+")
+# As Python writes addresses, as ctypes does, and as pydantic's references do: "at 0x7f…", "handle 7f…", "Name:94…".
+_ADDRESS = re.compile(
+    r"(?:\s|&nbsp;)+at(?:\s|&nbsp;)+0x[0-9A-Fa-f]+|(?<=handle)(?:\s|&nbsp;)+[0-9a-f]{8,16}\b|(?<=[A-Za-z_]):\d{12,16}\b"
+)
 _STATE_OF_THE_PROCESS = {
     "os": {"environ", "environb"},
     "sys": {

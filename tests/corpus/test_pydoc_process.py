@@ -18,7 +18,9 @@ HOSTILE = {
     "printing": "import os; print('noise'); os.write(1, b'{\"name\": 1}\\n'); os.write(2, b'x'); input",
     "asking": "try:\n    input()\nexcept EOFError:\n    pass",
     "odd": "'''Odd \\ud800 text.'''\nx = object()\nnames = {'b', 'a', 'c'}\n"
-           "kinds = frozenset([int, str, float, bytes])\ndef f(a=object()):\n    '''Doc.'''",
+           "kinds = frozenset([int, str, float, bytes])\ndef f(a=object()):\n    '''Doc.'''\n"
+    "reference = f'odd.Name:{id(f)}'\nclass Handle:\n    def __repr__(self): return f'<H handle {id(self):x}>'\n"
+    "handle = Handle()",
 }  # fmt: skip
 
 
@@ -38,6 +40,8 @@ def test_bad_modules_cost_one_line_each(tmp_path: Path) -> None:
     assert "Odd&nbsp;?&nbsp;text." in odd
     assert "{'a', 'b', 'c'}" in html.unescape(odd)
     assert "0x" not in odd
+    assert "'odd.Name'" in odd
+    assert "&lt;H handle&gt;" in odd
     assert str(tmp_path) not in odd
 
 
