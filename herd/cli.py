@@ -68,8 +68,9 @@ def run(
     ] = False,
 ) -> None:
     """Raise the herd: every stage, resumable, then the report."""
+    from herd.pipeline.planning import describe_plan
     from herd.pipeline.recipe import load_recipe
-    from herd.pipeline.run import describe_plan, raise_herd
+    from herd.pipeline.run import raise_herd
 
     loaded = load_recipe(recipe, overrides or [])
     if dry_run:
@@ -82,8 +83,8 @@ def run(
 @app.command()
 def plan(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """What a recipe will need, stage by stage, before it is spent."""
+    from herd.pipeline.planning import describe_plan
     from herd.pipeline.recipe import load_recipe
-    from herd.pipeline.run import describe_plan
 
     print(describe_plan(load_recipe(recipe, overrides or [])))
 

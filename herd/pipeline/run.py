@@ -8,6 +8,7 @@ from herd.foundation.files import read_json, write_json
 from herd.foundation.progress import Progress
 from herd.pipeline.graph import Outcome, run_graph
 from herd.pipeline.lock import exclusive
+from herd.pipeline.planning import plan_file
 from herd.pipeline.recipe import Recipe
 from herd.pipeline.stages import build
 from herd.report.page import write_report
@@ -21,6 +22,8 @@ def raise_herd(recipe: Recipe, progress: Progress) -> str:
     with exclusive(recipe.output):
         for sentence in what_is_missing():
             progress.say(sentence)
+        if not (recipe.output / "plan.json").exists():
+            write_json(recipe.output / "plan.json", plan_file(recipe))
         outcomes = run_graph(build(recipe), recipe.output, progress)
         if any(outcome.ran for outcome in outcomes) or not (recipe.output / "report.html").exists():
             publish(recipe)
