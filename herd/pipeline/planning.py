@@ -122,6 +122,6 @@ def describe_plan(recipe: Recipe) -> str:
         lines.append(f"{name:<22}{one['flops']:>10.2g}{one['seconds']:>10,.0f}{memory:>10}")
     flagship = recipe.shape(recipe.members[recipe.flagship].shape)
     lines.append(
-        f"the flagship has {flagship.parameters:,} parameters and reaches {efficiency(flagship.parameters):.0%} of the rate"
+        f"{recipe.flagship} has {flagship.parameters:,} parameters, training at {efficiency(flagship.parameters):.0%} of that rate"
     )
     return "\n".join(lines)
