@@ -24,6 +24,7 @@ from herd.foundation.errors import HerdError
 from herd.foundation.progress import Progress
 from herd.foundation.seeds import derive
 from herd.infer.cache import Chunk, PagedCache, StepAttention, StepPlan
+from herd.infer.fused import fuse
 from herd.infer.grammar import GrammarCompiler, Matcher
 from herd.infer.pages import PagePool, page_keys
 from herd.infer.request import Completion, Event, FinishReason, Request, TokenLogProb
@@ -43,13 +44,14 @@ class EngineConfig(Config):
 
     ``cache_bytes`` bounds the key-value cache, ``window_bytes`` the contiguous copy of what decodes (0: none),
     ``batch`` the outputs that decode together, ``prefill_tokens`` the prompt tokens of one step, that is how long
-    running answers may have to wait for new prompts.
+    running answers may have to wait for new prompts.  Models of at most ``fuse_bytes`` run with fused layers.
     """
 
     batch: int = 128
     page_size: int = 16
     cache_bytes: int = 1 << 28
     window_bytes: int = 1 << 28
+    fuse_bytes: int = 1 << 28
     prefill_tokens: int = 2048
     seed: int = 0
 
@@ -72,6 +74,8 @@ class Engine:
         self._slots = Slots(self.config.batch, shape.max_positions, size)
         self._scheduler = Scheduler(PagePool(pages), self._slots, size, self._make_output)
         self._grammars: GrammarCompiler | None = None
+        self._weights: list[tuple[int, int]] = []
+        self._running_model = model
         self._next_id = 0
 
     @classmethod
@@ -136,6 +140,8 @@ class Engine:
 
     def submit(self, request: Request) -> int:
         """Puts a request in line and returns its id; ``HerdError`` if it can never run."""
+        if not self._scheduler.busy:
+            self._follow_weights()
         prompt, limit = np.asarray(request.prompt, dtype=np.int64), 0
         longest = self.model.config.max_positions
         room = longest - len(prompt)
@@ -167,6 +173,18 @@ class Engine:
         keys = page_keys(tokens, self.config.page_size)
         self._scheduler.add(Group(self._next_id, request, tokens, keys, limit))
         return self._next_id
+
+    def _follow_weights(self) -> None:
+        """Drops what was made with older weights, should the model have been trained since."""
+        parameters = list(self.model.parameters())
+        weights = [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters]
+        if weights == self._weights:
+            return
+        self._weights = weights
+        self._scheduler.pool.forget()
+        small = sum(p.nbytes for p in parameters) <= self.config.fuse_bytes
+        plain = self.device.type != "cpu" or self.model.head_weight.dtype != torch.float32
+        self._running_model = fuse(self.model) if small and not plain else self.model
 
     def _check_ids(self, ids: np.ndarray, what: str) -> None:
         if len(ids) and (ids.min() < 0 or ids.max() >= self.model.config.vocab_size):
@@ -238,7 +256,7 @@ class Engine:
         )
         positions_N = torch.from_numpy(np.concatenate(positions)).to(self.device)
         tokens_N = torch.from_numpy(np.concatenate(tokens)).to(self.device)
-        return self.model(tokens_N, positions_N, StepAttention(self._cache, plan, positions_N))
+        return self._running_model(tokens_N, positions_N, StepAttention(self._cache, plan, positions_N))
 
     def _after_prefill(self, work: list[tuple[Group, Chunk]], hidden_NE: Tensor) -> list[Event]:
         """Takes logits or scores of the chunks, and ends what was only scored."""

@@ -95,6 +95,14 @@ class PagePool:
             pages.append(page)
         return pages
 
+    def forget(self) -> None:
+        """Makes every page unknown; nobody may hold one. For when the model that filled them has changed."""
+        assert self.free == self.pages, "pages in use cannot be forgotten"
+        self._empty += self._idle
+        self._idle.clear()
+        self._key_of.clear()
+        self._page_of.clear()
+
     def idle_among(self, pages: Iterable[int]) -> int:
         """How many of ``pages`` count as free now and would not after ``hold``."""
         return sum(self._references[page] == 0 for page in pages)

@@ -1,8 +1,10 @@
 """The engine against the plain model: same tokens, same log-probabilities, whatever runs beside it."""
 
+import copy
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,8 +55,24 @@ def test_greedy_answers_are_those_of_the_plain_model(model: Transformer, make_en
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"window_bytes": 0}, {"prefill_tokens": 5}, {"page_size": 1}, {"page_size": 64}, {"batch": 3}],
-    ids=["one pass", "gathered pages", "chunked prefill", "pages of one token", "one page", "small batch"],
+    [
+        {},
+        {"fuse_bytes": 0},
+        {"window_bytes": 0},
+        {"prefill_tokens": 5},
+        {"page_size": 1},
+        {"page_size": 64},
+        {"batch": 3},
+    ],
+    ids=[
+        "one pass",
+        "plain layers",
+        "gathered pages",
+        "chunked prefill",
+        "pages of one token",
+        "one page",
+        "small batch",
+    ],
 )
 def test_trainer_prefill_and_cached_decode_agree_in_log_probabilities(
     model: Transformer, make_engine: MakeEngine, options: dict[str, int]
@@ -127,12 +145,15 @@ def test_prompt_pages_are_shared_and_copied_on_write(make_engine: MakeEngine) ->
 
 
 def test_equal_beginnings_are_computed_once(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = make_engine()
+    engine = make_engine(fuse_bytes=0)
     seen = []
     plain = engine.model.forward
-    monkeypatch.setattr(
-        engine.model, "forward", lambda tokens, *rest: (seen.append(len(tokens)), plain(tokens, *rest))[1]
-    )
+
+    def forward(tokens: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.append(len(tokens))
+        return plain(tokens, *rest)
+
+    monkeypatch.setattr(engine.model, "forward", forward)
     common = list(range(40))
     engine.score([[*common, 100 + i] for i in range(6)], [[5]] * 6)
     assert sum(seen) == 41 + 5 * 1
@@ -295,6 +316,20 @@ def test_the_window_follows_outputs_that_come_and_go(make_engine: MakeEngine) ->
     assert ids_of(engine.generate(prompts, samplings)) == ids_of(plain.generate(prompts, samplings))
     assert engine._window._capacity > 0
     assert plain._window._capacity == 0
+
+
+def test_training_on_is_noticed(model: Transformer, tokenizer: Tokenizer) -> None:
+    """Neither fused matrices nor cached pages of the older weights may answer for the newer ones."""
+    changing = copy.deepcopy(model)
+    engine = Engine(changing, tokenizer, EngineConfig(page_size=4, batch=4))
+    prompt, continuation = list(range(30)), [5, 6, 7]
+    engine.score([prompt], [continuation])
+    with torch.no_grad():
+        for parameter in changing.parameters():
+            parameter.mul_(1.1)
+    [scored] = engine.score([prompt], [continuation])
+    trainer = full_logprobs(changing, prompt + continuation)[29:-1].gather(1, torch.tensor(continuation)[:, None])
+    torch.testing.assert_close(torch.tensor(scored), trainer.squeeze(1), atol=1e-4, rtol=0)
 
 
 def test_an_engine_in_use_refuses_to_be_driven_twice(make_engine: MakeEngine) -> None:
