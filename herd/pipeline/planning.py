@@ -121,7 +121,6 @@ def describe_plan(recipe: Recipe) -> str:
         memory = f"{one['memory_bytes'] / 1e9:.2f} GB" if one["memory_bytes"] else ""
         lines.append(f"{name:<22}{one['flops']:>10.2g}{one['seconds']:>10,.0f}{memory:>10}")
     flagship = recipe.shape(recipe.members[recipe.flagship].shape)
-    lines.append(
-        f"{recipe.flagship} has {flagship.parameters:,} parameters, training at {efficiency(flagship.parameters):.0%} of that rate"
-    )
+    share = f"{efficiency(flagship.parameters):.0%}"
+    lines.append(f"{recipe.flagship} has {flagship.parameters:,} parameters and trains at {share} of that rate")
     return "\n".join(lines)
