@@ -88,7 +88,7 @@ def ranking_loss(model: RewardModel, batch: Batch) -> LossParts:
     """Summed -log sigmoid(r(better) - r(worse)) over the pairs, and their number."""
     reward_R = response_rewards(model, batch)
     margin_P = reward_R[batch.extra["better_P"]] - reward_R[batch.extra["worse_P"]]
-    right = (margin_P.detach() > 0).float().mean().item()
+    right = float((margin_P.detach() > 0).sum())
     return LossParts(-F.logsigmoid(margin_P).sum(), len(margin_P), {"accuracy": right})
 
 

@@ -28,12 +28,13 @@ from herd.model.layers import Layer
 if TYPE_CHECKING:
     from herd.model.transformer import Transformer
 
-MEAN = 0.7
+MEAN = 1.5
 """Length of the embedding's mean, against 1 for what is a token's own."""
 _FAST_PAIRS = 2
 _SLOW = 1 / 24
-_PREVIOUS_LOGIT = 20.0
-_MATCH = 2.0
+_PREVIOUS_LOGIT = 80.0
+_MATCH = 4.0
+_PASS_ON = 0.2
 _COPY = 0.5
 _FINAL_NORM = 4.0
 """A tied head would start sure that every token repeats itself: logits of sqrt(dim); this is what they start at."""
@@ -99,7 +100,7 @@ def _lay_out_layer(
         keys = slice(group * width, (group + 1) * width)
         if layer == 0:
             q[head], k[keys] = _previous_token(config, circuit)
-            v[keys], out[:, head] = circuit.read_KDE[group], _COPY * circuit.kept_KDE[group].T
+            v[keys], out[:, head] = circuit.read_KDE[group], _PASS_ON * circuit.kept_KDE[group].T
         else:
             slow_D1 = _slow_rows(config)
             q[head] = _MATCH * slow_D1 * circuit.read_KDE[group]
