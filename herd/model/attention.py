@@ -31,8 +31,8 @@ class DocumentAttention:
 
     def __call__(self, layer: int, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> Tensor:
         """Attended values (N, H, D); the same in every layer."""
-        parts = zip(*(x.split(self._sizes) for x in (q_NHD, k_NKD, v_NKD)), strict=True)
-        return torch.cat([_causal(*part, run) for part, run in zip(parts, self._runs, strict=True)])
+        q, k, v = (x.split(self._sizes) for x in (q_NHD, k_NKD, v_NKD))
+        return torch.cat([_causal(*parts) for parts in zip(q, k, v, self._runs, strict=True)])
 
 
 def _causal(q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor, run: tuple[int, int]) -> Tensor:

@@ -16,7 +16,8 @@ _CHUNK = 512
 
 
 def _chunk_log_softmax(hidden_ME: Tensor, head_VE: Tensor) -> Tensor:
-    return torch.log_softmax((hidden_ME @ head_VE.T).float(), dim=-1)
+    logits_MV = (hidden_ME @ head_VE.T).float()
+    return torch.log_softmax(logits_MV, dim=-1, out=logits_MV)  # in place: this is the largest tensor there is
 
 
 class _SummedCrossEntropy(torch.autograd.Function):

@@ -15,7 +15,7 @@ from herd.model.config import ModelConfig, RopeScaling
 
 
 def scaled_frequency(frequency: float, scaling: RopeScaling) -> float:
-    """A rotary frequency (radians a token) scaled as in Llama 3.1: short waves kept, long ones slowed, others blended."""
+    """A frequency (radians a token) scaled as in Llama 3.1: short waves kept, long ones slowed, others blended."""
     wavelength = 2 * math.pi / frequency
     turns = scaling.original_max_positions / wavelength
     kept = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
