@@ -18,14 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from herd.corpus.fit_quality import fit
 from herd.corpus.split import draw
 from herd.corpus.words import split_words
 from herd.foundation.config import Config
 from herd.foundation.seeds import random_from
 
 UNKNOWN = 0.5
-
-_HALVINGS = 6
 
 _SENTENCE_WORD = re.compile(r"(?<![\w.(=])[A-Za-zÀ-ɏ]{2,}(?=[\s,;:.!?)]|$)")
 _WORD = re.compile(r"\w+")
@@ -147,32 +146,18 @@ def train_quality(examples: Sequence[Example], config: QualityConfig) -> Quality
 
 
 def _fit(train: list[Example], config: QualityConfig) -> Any:
-    """Trains fastText on one thread, so that the same examples give the same model."""
+    import fasttext
+
     lines = [f"__label__{'reference' if e.reference else 'other'} {e.text}\n" for e in train]
     random_from(config.seed, "quality", "order").shuffle(lines)
     with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "train.txt")
-        path.write_text("".join(lines), encoding="utf-8", errors="replace")
-        for halvings in range(_HALVINGS):
-            model = _fit_file(path, config, config.learning_rate / 2**halvings)
-            if model is not None:
-                return model
-    raise RuntimeError(f"fastText diverges even at a learning rate of {config.learning_rate / 2**_HALVINGS}")
-
-
-def _fit_file(path: Path, config: QualityConfig, learning_rate: float) -> Any:
-    """A trained model, or None where fastText diverged, as it does now and then at high rates."""
-    import fasttext
-
-    try:
-        return fasttext.train_supervised(
-            input=str(path), lr=learning_rate, dim=config.dimension, epoch=config.epochs,
-            wordNgrams=config.word_ngrams, bucket=config.buckets, minCount=2, thread=1, seed=config.seed, verbose=0,
+        examples, model = Path(directory, "train.txt"), Path(directory, "quality.bin")
+        examples.write_text("".join(lines), encoding="utf-8", errors="replace")
+        fit(
+            examples, model, lr=config.learning_rate, dim=config.dimension, epoch=config.epochs,
+            wordNgrams=config.word_ngrams, bucket=config.buckets, minCount=2, seed=config.seed,
         )  # fmt: skip
-    except RuntimeError as error:
-        if "NaN" not in str(error):
-            raise
-        return None
+        return fasttext.load_model(str(model))
 
 
 def area_under_curve(scores: Sequence[float], positives: Sequence[bool]) -> float | None:

@@ -75,6 +75,13 @@ def test_it_learns_and_the_same_twice(tmp_path: Path) -> None:
     assert labels[0][0] == "__label__reference"
 
 
+def test_memory_that_was_used_before_changes_nothing() -> None:
+    first = train_quality(_examples(300), CONFIG).score([" ".join(GOOD)])
+    for size in (10**5, 10**6, 4 * 10**6):
+        np.full(size, np.nan, dtype=np.float32)
+    assert train_quality(_examples(300), CONFIG).score([" ".join(GOOD)]) == first
+
+
 def test_where_nothing_differs_the_area_is_one_half() -> None:
     assert train_quality(_examples(600, mixed=True), CONFIG).report["auc"] == pytest.approx(0.5, abs=0.15)
 
