@@ -1,4 +1,4 @@
-"""A trained guard at work: the probability of the verdict's first token, held against a calibrated threshold.
+"""A trained guard at work: the probability of the first token of its verdict, held against a calibrated threshold.
 
 As in Llama Guard 3 the score of an item is the probability that the first token of the verdict is that of ``unsafe``;
 the categories are then read from a greedy continuation.  A long text is judged in overlapping windows and takes the
@@ -9,13 +9,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, write_json
-from herd.guard.policy import SAFE, UNSAFE, GuardItem, PolicyConfig, guard_prompt, parse_verdict
+from herd.guard.policy import SAFE, UNSAFE, GuardItem, Kind, PolicyConfig, guard_prompt, parse_verdict
 from herd.infer.engine import Engine, EngineConfig
 from herd.infer.sampling import Sampling
 from herd.tokenizer.chat import ChatFormat
@@ -26,12 +27,26 @@ WINDOW_OVERLAP = 100
 _CATEGORY_TOKENS = 24
 _LARGEST_EXPONENT = 700.0
 
+Threshold = Annotated[float, Field(ge=0, le=1)]
+
 
 class GuardSettings(Config):
-    """What stands in ``guard.json`` beside the weights: the policy that is asked about and the threshold."""
+    """What stands in ``guard.json`` beside the weights: the policy and a threshold for each kind of item."""
 
     policy: PolicyConfig
-    threshold: float = Field(ge=0, le=1)
+    thresholds: dict[Kind, Threshold]
+
+    @field_validator("thresholds")
+    @classmethod
+    def _complete(cls, thresholds: dict[Kind, float]) -> dict[Kind, float]:
+        if missing := [kind for kind in get_args(Kind) if kind not in thresholds]:
+            raise ValueError(f"there is no threshold for the kind {missing[0]!r}")
+        return thresholds
+
+    @classmethod
+    def even(cls, policy: PolicyConfig, threshold: float) -> "GuardSettings":
+        """The same threshold for every kind."""
+        return cls(policy=policy, thresholds=dict.fromkeys(get_args(Kind), threshold))
 
 
 @dataclass(frozen=True)
@@ -93,7 +108,8 @@ class Guard:
         for window in scored:
             worst[window.item] = max(worst[window.item], window.probability)
         named: dict[int, dict[str, None]] = {}
-        condemned = [window for window in scored if window.probability >= self.settings.threshold]
+        limits = [self.settings.thresholds[item.kind] for item in items]
+        condemned = [window for window in scored if window.probability >= limits[window.item]]
         for window, codes in zip(condemned, self._categories(condemned), strict=True):
             named.setdefault(window.item, {}).update(dict.fromkeys(codes))
         return [Verdict(score, i in named, tuple(named.get(i, ()))) for i, score in enumerate(worst)]

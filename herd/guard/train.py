@@ -10,6 +10,7 @@ Llama Guard; the loop is that of every other training.
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 from pydantic import Field
@@ -38,7 +39,7 @@ class GuardConfig(Config):
 
     policy: PolicyConfig = PolicyConfig()
     examples: int = Field(default=12_000, gt=0)
-    calibration: int = Field(default=600, gt=0)
+    calibration: int = Field(default=900, gt=0)
     pages: int = Field(default=1500, ge=0, description="excerpts of the corpus that serve as harmless tool results")
     most_false_alarms: float = Field(default=0.1, ge=0, le=1, description="share of harmless calibration examples")
     epochs: int = Field(default=1, gt=0)
@@ -116,7 +117,7 @@ def train_guard(config: GuardConfig, base: Path, corpus: Path, out: Path, progre
     training = _train_config(config, source, max(len(dialogue.ids) for dialogue in dialogues))
     report = train(training, model, source, shared_prompt_loss, out / "training", progress, name="training the guard")
     save_model(model, base, out)
-    guard = Guard(Engine(model, tokenizer), GuardSettings(policy=config.policy, threshold=0.5))
+    guard = Guard(Engine(model, tokenizer), GuardSettings.even(config.policy, 0.5))
     unseen = make_examples("calibration", config.calibration, pages, config.policy, config.seed)
     figures = _calibrate(guard, unseen, config.most_false_alarms, out)
     write_json(out / "stats.json", {"training": report.figures, "examples": len(examples), "calibration": figures})
@@ -143,22 +144,30 @@ def _train_config(config: GuardConfig, source: ExampleSource, longest: int) -> T
     )
 
 
-def _calibrate(guard: Guard, examples: Sequence[GuardExample], most_false_alarms: float, out: Path) -> dict[str, float]:
-    """Chooses the threshold, writes ``guard.json`` and ``calibration.jsonl``; returns figures of the split."""
+def _calibrate(guard: Guard, examples: Sequence[GuardExample], most_false_alarms: float, out: Path) -> dict[str, Any]:
+    """Chooses a threshold for each kind, writes ``guard.json`` and ``calibration.jsonl``; returns figures by kind."""
     scores = guard.probabilities([example.item for example in examples])
-    unsafe = [bool(example.categories) for example in examples]
-    threshold = best_threshold(scores, unsafe, most_false_alarms)
-    Guard(guard.engine, guard.settings.model_copy(update={"threshold": threshold})).save_settings(out)
-    rows = (
+    rows = [
         {"kind": e.item.kind, "prompt": e.item.prompt, "text": e.item.text, "categories": e.categories, "score": score}
         for e, score in zip(examples, scores, strict=True)
-    )
+    ]
     write_jsonl(out / "calibration.jsonl", rows)
+    figures = {}
+    for kind in get_args(Kind):
+        chosen = [i for i, example in enumerate(examples) if example.item.kind == kind]
+        own, unsafe = [scores[i] for i in chosen], [bool(examples[i].categories) for i in chosen]
+        figures[kind] = _figures(own, unsafe, best_threshold(own, unsafe, most_false_alarms))
+    thresholds = {kind: found["threshold"] for kind, found in figures.items()}
+    Guard(guard.engine, GuardSettings(policy=guard.settings.policy, thresholds=thresholds)).save_settings(out)
+    return figures
+
+
+def _figures(scores: Sequence[float], unsafe: Sequence[bool], threshold: float) -> dict[str, float]:
     flagged = [score >= threshold for score in scores]
     true_positives = sum(flag and bad for flag, bad in zip(flagged, unsafe, strict=True))
     return {
         "threshold": threshold,
-        "n": len(examples),
+        "n": len(scores),
         "f1": 2 * true_positives / max(1, sum(flagged) + sum(unsafe)),
         "false_positive_rate": (sum(flagged) - true_positives) / max(1, len(unsafe) - sum(unsafe)),
     }

@@ -76,7 +76,7 @@ def test_plain_dialogues_end_and_say_why(engine: Engine, tools: ToolSet, tasks: 
 def test_a_guard_in_the_path_stops_what_it_flags(
     engine: Engine, tools: ToolSet, tasks: list[Task], threshold: float, stopped: bool
 ) -> None:
-    guard = Guard(engine, GuardSettings(policy=PolicyConfig(), threshold=threshold))
+    guard = Guard(engine, GuardSettings.even(PolicyConfig(), threshold))
     chosen = choose_tasks(tasks, 4, SuiteConfig().seed, {"python": "no sandbox"})
     results = run_suite(chosen, baseline_runner("always call", tools))
     bare, guarded = measures(results, {}), guarded_measures(results, guard)

@@ -56,15 +56,17 @@ def _items() -> list[GuardItem]:
 
 def test_the_stage_leaves_a_guard_with_a_threshold(raised: Path) -> None:
     settings = json.loads((raised / "guard.json").read_text())
-    assert 0 < settings["threshold"] < 1
+    assert settings["thresholds"].keys() == {"prompt", "answer", "tool"}
     assert settings["policy"]["categories"] == ["S1", "S14"]
     stats = json.loads((raised / "stats.json").read_text())
     rows = [json.loads(line) for line in (raised / "calibration.jsonl").read_text().splitlines()]
-    flagged = [row["score"] >= settings["threshold"] for row in rows]
-    hits = sum(flag and bool(row["categories"]) for flag, row in zip(flagged, rows, strict=True))
-    assert stats["calibration"]["f1"] == pytest.approx(
-        2 * hits / (sum(flagged) + sum(bool(r["categories"]) for r in rows))
-    )
+    for kind, threshold in settings["thresholds"].items():
+        own = [row for row in rows if row["kind"] == kind]
+        flagged = [row for row in own if row["score"] >= threshold]
+        unsafe = [row for row in own if row["categories"]]
+        hits = sum(row in unsafe for row in flagged)
+        assert stats["calibration"][kind]["f1"] == pytest.approx(2 * hits / (len(flagged) + len(unsafe)))
+        assert stats["calibration"][kind]["false_positive_rate"] <= 0.1
     losses = [json.loads(line)["loss"] for line in (raised / "training" / "metrics.jsonl").read_text().splitlines()]
     assert sum(losses[-4:]) < 0.6 * sum(losses[:4])
 
@@ -141,6 +143,10 @@ def test_the_best_threshold_is_the_best_of_all() -> None:
 def test_a_directory_without_settings_is_named(raised: Path, tmp_path: Path) -> None:
     with pytest.raises(HerdError, match=r"guard\.json"):
         Guard.load(tmp_path)
-    (tmp_path / "guard.json").write_text('{"policy": {}, "threshold": 7}')
-    with pytest.raises(HerdError, match=r"guard\.json.*less than or equal to 1"):
-        Guard.load(tmp_path)
+    for text, problem in (
+        ('{"policy": {}, "thresholds": {"prompt": 7, "answer": 0.5, "tool": 0.5}}', "less than or equal to 1"),
+        ('{"policy": {}, "thresholds": {"prompt": 0.5}}', "no threshold for the kind 'answer'"),
+    ):
+        (tmp_path / "guard.json").write_text(text)
+        with pytest.raises(HerdError, match=rf"guard\.json.*{problem}"):
+            Guard.load(tmp_path)
