@@ -59,6 +59,10 @@ class TokenShard:
             raise HerdError(f"{self.path}: has {len(self)} documents, there is no document {number}")
         return self._ids[self.offsets[number] : self.offsets[number + 1]]
 
+    def stretch(self, start: int, end: int) -> np.ndarray:
+        """The ids from place ``start`` to ``end`` of the whole shard, across documents."""
+        return self._ids[start:end]
+
     def piece(self, number: int, start: int, end: int) -> np.ndarray:
         """The ids ``start`` to ``end`` of one document."""
         first = self.offsets[number]
