@@ -4,15 +4,15 @@ Texts are compared as streams of case-folded alphanumeric words, mark-up removed
 or Markdown do not hide a leak (paper, section 5.1.4, for the 8-gram overlap).  The default cuts the lines of the block
 around a match and keeps the rest of the page; a page that loses more than ``maximum_cut`` of its characters goes whole.
 
-``decontaminate`` is the stage on a finished corpus, for evaluation texts that were made from it; ``Detector``
-is what both use.
+``decontaminate`` is the stage on a finished corpus, for evaluation texts that were made from it, and first cuts out
+whole what is held out (``withhold``); ``Detector`` is what both use.
 """
 
 import bisect
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,12 +20,15 @@ import numpy as np
 from pydantic import Field
 
 from herd.corpus.documents import REASONS, DocumentWriter, read_documents, read_schema
+from herd.corpus.withhold import Withholder
 from herd.corpus.words import Hashes, hash_ngrams, hash_words, split_words, strip_markup
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, read_jsonl, write_json
 from herd.foundation.progress import Progress
 
+_WITHHOLD, _DECONTAMINATE = "withhold", "decontaminate"
+_STEPS = {_WITHHOLD: "withhold held-out passages", _DECONTAMINATE: "decontaminate evaluation texts"}
 _TEXT_FIELDS = (
     "text",
     "texts",
@@ -85,8 +88,8 @@ def load_items(path: Path, config: DecontaminateConfig) -> list[Item]:
 
 
 def _texts(row: dict[str, Any]) -> Iterator[str]:
-    for field in _TEXT_FIELDS:
-        value = row.get(field)
+    for name in _TEXT_FIELDS:
+        value = row.get(name)
         for entry in value if isinstance(value, list) else [value]:
             text = entry.get("content") if isinstance(entry, dict) else entry
             if isinstance(text, str) and text.strip():
@@ -194,20 +197,26 @@ def _block(lines: list[str], line: int) -> range:
 
 
 def decontaminate(
-    config: DecontaminateConfig, corpus: Path, evaluation_texts: Path, out: Path, progress: Progress
+    config: DecontaminateConfig,
+    corpus: Path,
+    evaluation_texts: Path,
+    out: Path,
+    progress: Progress,
+    held_out: Path | None = None,
 ) -> None:
     """Writes the corpus to ``out`` without what its training documents share with ``evaluation_texts``.
 
-    Held-out documents and passages stay as they are, since a test may be answered from a page that is looked up;
-    ``stats.json`` is the corpus's with another step of the funnel and the new report.
+    The passages and sentences of ``held_out`` (JSONL, see ``withhold``) are cut out before.  Held-out documents and
+    passages stay as they are, since a test may be answered from a page that is looked up; ``stats.json`` is the
+    corpus's with the new steps of the funnel and the new report.
 
     Raises:
         HerdError: no evaluation texts, or no document is left for training.
     """
     detector = Detector(load_items(evaluation_texts, config), config)
+    withholder = Withholder(read_jsonl(held_out) if held_out is not None else ())
+    account = {step: _Account() for step in _STEPS}
     schema = read_schema(corpus / "documents")
-    removed: Counter[str] = Counter()
-    cut = 0
     with (
         DocumentWriter(out / "documents", schema) as documents,
         DocumentWriter(out / "rejects", read_schema(corpus / "rejects", REASONS)) as rejects,
@@ -215,19 +224,50 @@ def decontaminate(
         for row in read_documents(corpus / "rejects"):
             rejects.add(row)
         for row in progress.track(read_documents(corpus / "documents"), "decontaminate", unit="documents"):
-            text, reason = detector.clean(row["text"])
+            kept = withholder.clean(row["id"], row["text"])
+            reason = None if kept.strip() else "nothing is left beside what is held out"
+            step, text = _WITHHOLD, None if reason else kept
+            account[step].count(row["text"], text, reason)
+            if text is not None:
+                step, (text, reason) = _DECONTAMINATE, detector.clean(kept)
+                account[step].count(kept, text, reason)
             if text is None:
-                removed[str(reason)] += 1
-                cut += len(row["text"])
-                rejects.add(row | {"rule": "decontaminate", "reason": reason})
+                rejects.add(row | {"rule": step, "reason": reason})
             else:
-                cut += len(row["text"]) - len(text)
                 documents.add(row | {"text": text})
     if not documents.documents:
         raise HerdError(f"{corpus}: no document is left for training beside {evaluation_texts}")
     for name in ("heldout", "passages.parquet", "quality.bin"):
         _copy(corpus / name, out / name)
-    _write_stats(corpus, out, detector, documents, removed, cut)
+    stats = read_json(corpus / "stats.json")
+    figures = {_WITHHOLD: {"withheld": asdict(withholder.withheld)}}
+    for step in _STEPS if held_out is not None else (_DECONTAMINATE,):
+        stats["funnel"].append(account[step].after(step, stats["funnel"][-1], figures.get(step, {})))
+    stats["decontamination"] = detector.report()
+    write_json(out / "stats.json", stats)
+
+
+@dataclass
+class _Account:
+    """What one step took away: characters, and documents by reason."""
+
+    cut: int = 0
+    removed: Counter[str] = field(default_factory=Counter)
+
+    def count(self, before: str, after: str | None, reason: str | None) -> None:
+        self.cut += len(before) - len(after or "")
+        self.removed.update([reason] if reason else [])
+
+    def after(self, step: str, previous: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
+        """The step's row of the funnel; its counts include the held-out documents, as those before do."""
+        row = {
+            "step": _STEPS[step],
+            "documents": previous["documents"] - self.removed.total(),
+            "characters": previous["characters"] - self.cut,
+            "removed": dict(self.removed),
+            "heldout": previous["heldout"],
+        }
+        return row | figures
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -235,19 +275,3 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source, target, dirs_exist_ok=True)
     elif source.exists():
         shutil.copy2(source, target)
-
-
-def _write_stats(
-    corpus: Path, out: Path, detector: Detector, documents: DocumentWriter, removed: Counter[str], cut: int
-) -> None:
-    stats = read_json(corpus / "stats.json")
-    heldout = stats["funnel"][-1]["heldout"]
-    stats["funnel"].append({
-        "step": "decontaminate evaluation texts",
-        "documents": documents.documents + heldout,
-        "characters": stats["funnel"][-1]["characters"] - cut,
-        "removed": dict(removed),
-        "heldout": heldout,
-    })  # fmt: skip
-    stats["decontamination"] = detector.report()
-    write_json(out / "stats.json", stats)

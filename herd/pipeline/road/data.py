@@ -39,7 +39,8 @@ def data_stages(recipe: Recipe) -> list[Stage]:
         build_index(recipe.search, inputs["corpus"], out, progress)
 
     def documents(inputs: Inputs, out: Path, progress: Progress) -> None:
-        decontaminate(recipe.decontaminate, inputs["corpus"], inputs["tasks"] / "evaluation_texts.jsonl", out, progress)
+        texts, held_out = (inputs["tasks"] / name for name in ("evaluation_texts.jsonl", "held_out.jsonl"))
+        decontaminate(recipe.decontaminate, inputs["corpus"], texts, out, progress, held_out)
 
     def tokenizer(inputs: Inputs, out: Path, progress: Progress) -> None:
         train_tokenizer(recipe.tokenizer, inputs["documents"], out, progress)
