@@ -25,6 +25,7 @@ from herd.scaling.isoflop import IsoflopConfig
 from herd.tasks.build import TasksConfig
 from herd.tokenizer.bpe import TokenizerConfig
 from herd.tools.search import SearchConfig
+from herd.train.echo import EchoConfig
 from herd.train.shards import TokenizeConfig
 from herd.train.stages import PretrainConfig
 
@@ -76,6 +77,7 @@ class Recipe(Config):
     decontaminate: DecontaminateConfig = DecontaminateConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     tokens: TokenizeConfig = TokenizeConfig()
+    echoes: EchoConfig = EchoConfig()
     members: dict[str, Member] = Field(min_length=1, description="the sizes of the herd by name, smallest first")
     flagship: str
     scaling: Scaling

@@ -18,6 +18,7 @@ from herd.pipeline.recipe import Recipe
 from herd.tasks.build import draw_tasks
 from herd.tokenizer.bpe import train_tokenizer
 from herd.tools.search import build_index
+from herd.train.echo import add_echoes
 from herd.train.shards import tokenize
 
 Inputs = Mapping[str, Path]
@@ -47,6 +48,7 @@ def data_stages(recipe: Recipe) -> list[Stage]:
 
     def tokens(inputs: Inputs, out: Path, progress: Progress) -> None:
         tokenize(recipe.tokens, inputs["documents"], inputs["tokenizer"], out, progress)
+        add_echoes(recipe.echoes, out, progress)
 
     def sources() -> dict[str, str]:
         return {f"source {number}": digest_value(found) for number, found in enumerate(pages_fingerprint(recipe.pages))}
@@ -58,5 +60,5 @@ def data_stages(recipe: Recipe) -> list[Stage]:
         Stage("search", search, recipe.part("search"), {"corpus": "corpus"}),
         Stage("documents", documents, recipe.part("decontaminate"), {"corpus": "corpus", "tasks": "tasks"}),
         Stage("tokenizer", tokenizer, recipe.part("tokenizer"), {"documents": "documents"}),
-        Stage("tokens", tokens, recipe.part("tokens"), {"documents": "documents", "tokenizer": "tokenizer"}),
+        Stage("tokens", tokens, recipe.part("tokens", "echoes"), {"documents": "documents", "tokenizer": "tokenizer"}),
     ]
