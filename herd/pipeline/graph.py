@@ -16,6 +16,7 @@ from typing import Any
 from herd.foundation.errors import HerdError
 from herd.foundation.files import finish_directory, write_text
 from herd.foundation.progress import Progress
+from herd.pipeline.disk import DiskFullError, is_full
 from herd.pipeline.manifest import FINGERPRINT_FILE, Manifest, content_digest, describe_files, environment, fingerprint
 
 PARTIAL = ".partial"
@@ -79,15 +80,38 @@ def _bring_up_to_date(
     final = directory / stage.name
     inputs = {role: digests[name] for role, name in stage.inputs.items()}
     outside = stage.outside()
-    wanted = fingerprint(stage.config, inputs, outside)
     existing = Manifest.read(final)
-    reason = _reason_to_run(stage, existing, wanted, inputs, outside, final)
+    reason = reason_to_run(stage, existing, inputs, outside, final)
     if existing is not None and reason is None:
         return Outcome(stage.name, False, "up to date", existing.seconds), existing.digest
     progress.say(f"[{place}] {stage.name}: {reason}")
+    paths = {role: directory / name for role, name in stage.inputs.items()}
+    manifest = make_artifact(stage, paths, inputs, outside, directory / PARTIAL / stage.name, final, progress)
+    return Outcome(stage.name, True, reason or "", manifest.seconds), manifest.digest
+
+
+def make_artifact(
+    stage: Stage,
+    paths: Mapping[str, Path],
+    inputs: Mapping[str, str],
+    outside: dict[str, str],
+    partial: Path,
+    final: Path,
+    progress: Progress,
+) -> Manifest:
+    """Runs a stage in ``partial``, going on from what an interrupted call left there, and moves it to ``final``.
+
+    ``paths`` and ``inputs`` map each role to the input's place and to its digest.  A full disk is a ``HerdError``.
+    """
+    wanted = fingerprint(stage.config, dict(inputs), outside)
     started = time.monotonic()
-    partial = _partial_directory(directory, stage.name, wanted)
-    stage.run({role: directory / name for role, name in stage.inputs.items()}, partial, progress)
+    _prepare(partial, wanted)
+    try:
+        stage.run(paths, partial, progress)
+    except Exception as error:
+        if not isinstance(error, HerdError) and is_full(error, partial):
+            raise DiskFullError(final) from error
+        raise
     files = describe_files(partial)
     manifest = Manifest(
         stage=stage.name,
@@ -104,7 +128,7 @@ def _bring_up_to_date(
     )
     manifest.write(partial)
     finish_directory(partial, final)
-    return Outcome(stage.name, True, reason or "", manifest.seconds), manifest.digest
+    return manifest
 
 
 def _sweep(directory: Path) -> None:
@@ -113,24 +137,22 @@ def _sweep(directory: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _partial_directory(directory: Path, name: str, wanted: str) -> Path:
-    """The working directory of a stage: what an interrupted run of the same work left there, or a fresh one."""
-    partial = directory / PARTIAL / name
+def _prepare(partial: Path, wanted: str) -> None:
+    """Makes the working directory of a stage, keeping what an interrupted run of the same work left there."""
     mark = partial / FINGERPRINT_FILE
     if not (mark.exists() and mark.read_text(encoding="utf-8") == wanted):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write_text(mark, wanted)
-    return partial
 
 
-def _reason_to_run(
-    stage: Stage, existing: Manifest | None, wanted: str, inputs: dict[str, str], outside: dict[str, str], final: Path
+def reason_to_run(
+    stage: Stage, existing: Manifest | None, inputs: dict[str, str], outside: dict[str, str], final: Path
 ) -> str | None:
     """Why the stage must run, in words, or None when its artifact is up to date."""
     if existing is None:
         return "to do"
-    if existing.fingerprint != wanted:
+    if existing.fingerprint != fingerprint(stage.config, inputs, outside):
         return "again, since " + (" and ".join(_drift(existing, stage, inputs, outside)) or "Herd's version changed")
     changed = existing.changed_file(final)
     return f"again, since {changed} in it was changed or removed" if changed else None

@@ -26,24 +26,25 @@ def ancestors(artifact: Path) -> Iterator[Ancestor]:
     manifest = Manifest.read(directory)
     if manifest is None:
         raise HerdError(f"{artifact}: not a finished artifact of a run, it holds no manifest.json")
-    yield from _walk(directory.parent, manifest.stage, "", 0, None, set())
+    yield from _walk(directory, "", 0, None, set())
 
 
-def _walk(run: Path, stage: str, role: str, depth: int, used_digest: str | None, seen: set[str]) -> Iterator[Ancestor]:
-    manifest = Manifest.read(run / stage)
+def _walk(directory: Path, role: str, depth: int, used_digest: str | None, seen: set[Path]) -> Iterator[Ancestor]:
+    manifest = Manifest.read(directory)
     if manifest is None:
-        raise HerdError(f"{run / stage}: is named as an input but is not there")
+        raise HerdError(f"{directory}: is named as an input but is not there")
     stale = None
     if used_digest is not None and used_digest != manifest.digest:
         stale = "was made again after it had been used"
-    elif changed := manifest.changed_file(run / stage):
+    elif changed := manifest.changed_file(directory):
         stale = f"{changed} was changed after it was made"
-    yield Ancestor(depth, role, stage, manifest, stage in seen, stale)
-    if stage in seen:
+    yield Ancestor(depth, role, manifest.stage, manifest, directory in seen, stale)
+    if directory in seen:
         return
-    seen.add(stage)
+    seen.add(directory)
     for name, entry in manifest.inputs.items():
-        yield from _walk(run, entry["stage"], name, depth + 1, entry["digest"], seen)
+        # An input is named by its place as seen from the run: beside the artifact, or on a path to elsewhere.
+        yield from _walk((directory.parent / entry["stage"]).resolve(), name, depth + 1, entry["digest"], seen)
 
 
 def as_text(artifact: Path) -> str:

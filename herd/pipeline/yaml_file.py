@@ -19,22 +19,28 @@ Loaded = TypeVar("Loaded", bound=Config)
 Key = tuple[str | int, ...]
 
 
-def load_yaml(kind: type[Loaded], path: Path, overrides: Sequence[str] = ()) -> Loaded:
-    """The configuration ``kind`` that ``path`` describes, with ``overrides`` of the form ``a.b=value`` laid over it."""
-    values, lines = _parse(path)
+def load_yaml(kind: type[Loaded], path: Path | None, overrides: Sequence[str] = ()) -> Loaded:
+    """The configuration ``kind`` that ``path`` describes, with ``overrides`` of the form ``a.b=value`` laid over it.
+
+    Without a file the overrides are laid over the defaults.
+    """
+    values, lines = _parse(path) if path is not None else ({}, {})
     for override in overrides:
         _apply(values, override)
+    place = str(path) if path is not None else "--set"
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise HerdError(_sentence(kind, path, lines, error)) from None
+        raise HerdError(_sentence(kind, place, lines, error)) from None
+    except HerdError as error:
+        raise HerdError(f"{place}: {error}") from None
 
 
 def _parse(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise HerdError(f"{path}: there is no such recipe") from None
+        raise HerdError(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise HerdError(f"{path}: not readable ({error})") from None
     try:
@@ -45,7 +51,7 @@ def _parse(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
         place = f", line {mark.line + 1}" if mark else ""
         raise HerdError(f"{path}{place}: not YAML ({getattr(error, 'problem', error)})") from None
     if not isinstance(values, dict):
-        raise HerdError(f"{path}: a recipe is a mapping of keys to values")
+        raise HerdError(f"{path}: this is no mapping of keys to values")
     lines: dict[Key, int] = {}
     _collect_lines(node, (), lines, path)
     return values, lines
@@ -75,7 +81,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
     place: Any = values
     for name in parents:
         place = _below(place, name, override, create=True)
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise HerdError(f"--set {override}: not YAML ({getattr(error, 'problem', error)})") from None
     if isinstance(place, list):
         _below(place, last, override, create=False)
         place[int(last)] = value
@@ -93,13 +102,13 @@ def _below(place: Any, name: str, override: str, create: bool) -> Any:
     raise HerdError(f"--set {override}: {name} is not a place below which a value can be set")
 
 
-def _sentence(kind: type[BaseModel], path: Path, lines: dict[Key, int], error: ValidationError) -> str:
+def _sentence(kind: type[BaseModel], file: str, lines: dict[Key, int], error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
     key = tuple(part for part in problem["loc"])
     known = key
     while known and known not in lines:
         known = known[:-1]
-    place = f"{path}, line {lines[known]}" if known else str(path)
+    place = f"{file}, line {lines[known]}" if known else file
     if problem["type"] == "extra_forbidden":
         message = "there is no such key" + _suggestion(kind, key)
     elif problem["type"] == "missing":

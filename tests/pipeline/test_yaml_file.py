@@ -54,7 +54,7 @@ def test_a_good_file_with_overrides(tmp_path: Path) -> None:
         ("models:\n  3m: {heads: 2}\n", r"line 2: models\.3m\.layers: the key is missing"),
         ("seed: 1\nseed: 2\n", r"line 2: seed: the key is given twice"),
         ("seed: [1\n", r"line 2: not YAML"),
-        ("- 1\n", r"a recipe is a mapping"),
+        ("- 1\n", r"this is no mapping"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, sentence: str) -> None:
@@ -67,5 +67,15 @@ def test_overrides_are_held_to_the_same_rules(tmp_path: Path) -> None:
         load(tmp_path, "seed: 1\n", "sed=2")
     with pytest.raises(HerdError, match="write it as key=value"):
         load(tmp_path, "seed: 1\n", "seed")
+    with pytest.raises(HerdError, match=r"--set seed=\[1: not YAML"):
+        load(tmp_path, "seed: 1\n", "seed=[1")
     with pytest.raises(HerdError, match="not a place below which"):
         load(tmp_path, "seed: 1\n", "seed.deep=2")
+
+
+def test_without_a_file_the_overrides_are_laid_over_the_defaults() -> None:
+    assert load_yaml(Book, None, ["seed=4"]) == Book(seed=4)
+    with pytest.raises(HerdError, match=r"^--set: sed: there is no such key; did you mean seed"):
+        load_yaml(Book, None, ["sed=4"])
+    with pytest.raises(HerdError, match=r"^--set: layers: the key is missing"):
+        load_yaml(Shape, None)

@@ -1,0 +1,42 @@
+"""Whether work failed because the disk is full, whatever library it was that noticed.
+
+Each says it in its own way: Python with an errno, SQLite and safetensors in words, NumPy and torch with an error that
+speaks of anything else.  So the error is asked first, and then the disk.
+"""
+
+import errno
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from herd.foundation.errors import HerdError
+
+_NUMBERS = {errno.ENOSPC, errno.EDQUOT}
+_WORDS = ("no space left on device", "disk is full", "disk quota exceeded")
+_LEAST_BYTES = 64 * 1024
+
+
+class DiskFullError(HerdError):
+    """The disk is full; what was done so far is kept, so that the same command goes on once there is space."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(f"{place}: no space left on the disk; free some and run the same command again")
+
+
+def is_full(error: BaseException, place: Path) -> bool:
+    """Whether ``error`` tells of a full disk, or the one that holds ``place`` has next to nothing left."""
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in _NUMBERS:
+            return True
+        if any(words in str(cause).lower() for words in _WORDS):
+            return True
+    existing = next(path for path in (place, *place.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free < _LEAST_BYTES
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
