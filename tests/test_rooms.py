@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("guard", "align", "evaluate", "serve", "report"),
     },
 }
+MAY_IMPORT["cli"] = set(MAY_IMPORT)
 
 
 def rooms_imported(path: Path) -> set[str]:

@@ -1,65 +1,18 @@
-"""The verbs of the command line, one thin function each: ``herd --help``.
+"""The verbs for a whole run and what it made: ``herd run | plan | report | lineage | chat | serve | scale fit``."""
 
-Exit status 0 on success, 2 on a mistake that the user can mend, with one sentence and no traceback.
-"""
-
-import errno
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-import herd
-from herd.foundation.errors import HerdError
-from herd.foundation.progress import Progress
+from herd.cli.options import Overrides
 
-app = typer.Typer(
-    help=herd.__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
-)
 RecipeArgument = Annotated[
     str, typer.Argument(help="a recipe file, or the name of one that ships with Herd: pocket, mini")
 ]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value laid over the recipe; may be repeated")]
 
 
-def main() -> None:
-    """The entry point of the ``herd`` command."""
-    try:
-        app()
-    except HerdError as error:
-        _refuse(str(error))
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _refuse(f"{error.filename or 'the disk'}: no space left; free some and run the same command again")
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one was", file=sys.stderr)
-        raise SystemExit(130) from None
-
-
-def _refuse(sentence: str) -> None:
-    print(f"herd: {sentence}", file=sys.stderr)
-    raise SystemExit(2) from None
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"herd {herd.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
-    ] = False,
-) -> None:
-    """Raises a family of Llama-3-style language models, from raw pages to a guarded, served assistant."""
-
-
-@app.command()
 def run(
     recipe: RecipeArgument,
     overrides: Overrides = None,
@@ -68,6 +21,7 @@ def run(
     ] = False,
 ) -> None:
     """Raise the herd: every stage, resumable, then the report."""
+    from herd.foundation.progress import Progress
     from herd.pipeline.planning import describe_plan
     from herd.pipeline.recipe import load_recipe
     from herd.pipeline.run import raise_herd
@@ -80,7 +34,6 @@ def run(
     print(raise_herd(loaded, Progress()))
 
 
-@app.command()
 def plan(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """What a recipe will need, stage by stage, before it is spent."""
     from herd.pipeline.planning import describe_plan
@@ -89,7 +42,6 @@ def plan(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     print(describe_plan(load_recipe(recipe, overrides or [])))
 
 
-@app.command()
 def lineage(
     artifact: Annotated[Path, typer.Argument(help="a finished artifact, for example runs/pocket/chat-3m")],
 ) -> None:
@@ -99,7 +51,6 @@ def lineage(
     print(as_text(artifact))
 
 
-@app.command()
 def chat(
     model: Annotated[Path, typer.Argument(help="a model of a run, for example runs/pocket/chat")],
     guard: Annotated[bool, typer.Option(help="judge prompts, tool results and answers with the run's guard")] = True,
@@ -111,7 +62,6 @@ def chat(
     talk(model, with_guard=guard, temperature=temperature)
 
 
-@app.command()
 def serve(
     model: Annotated[Path, typer.Argument(help="a model of a run, for example runs/pocket/chat")],
     host: Annotated[str, typer.Option(help="the address to listen on; only this machine unless told")] = "127.0.0.1",
@@ -125,7 +75,6 @@ def serve(
     serve_model(model, host=host, port=port, with_guard=guard, api_key=api_key)
 
 
-@app.command()
 def report(
     run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="a run, for example runs/pocket")],
 ) -> None:
@@ -135,11 +84,6 @@ def report(
     print(write_report(run_directory))
 
 
-scale = typer.Typer(help="Scaling laws of finished runs.", no_args_is_help=True)
-app.add_typer(scale, name="scale")
-
-
-@scale.command("fit")
 def scale_fit(
     table: Annotated[Path, typer.Argument(help="CSV with the columns budget, params, tokens, loss")],
     at: Annotated[float | None, typer.Option(help="a budget in FLOPs to extrapolate to")] = None,

@@ -1,0 +1,48 @@
+"""The verbs of the command line, one thin function each: ``herd --help``.
+
+``runs`` holds the verbs for a whole run, ``data`` and ``models`` those for one stage alone on files of one's own.  What
+a verb needs is imported when it is called, so that ``herd --help`` answers at once.  Exit status 0 on success, 2 on a
+mistake that the user can mend, with one sentence and no traceback.
+"""
+
+from typing import Annotated
+
+import typer
+
+import herd
+from herd.cli import data, models, runs
+from herd.cli.options import refusing
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+scale = typer.Typer(help="Scaling laws of finished runs.", no_args_is_help=True)
+
+
+def main() -> None:
+    """The entry point of the ``herd`` command."""
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"herd {herd.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """Raises a family of Llama-3-style language models, from raw pages to a guarded, served assistant."""
+
+
+for _verb in (
+    *(runs.run, runs.plan, runs.report, runs.lineage, runs.chat, runs.serve),
+    *(data.pages, data.curate, data.tasks, data.index, data.withhold, data.tokenizer, data.tokenize),
+    *(models.pretrain, models.dialogues, models.sft, models.preferences, models.reward, models.sample, models.dpo),
+    *(models.average, models.guard, models.evaluate),
+):
+    app.command(_verb.__name__)(refusing(_verb))
+scale.command("fit")(refusing(runs.scale_fit))
+app.add_typer(scale, name="scale")

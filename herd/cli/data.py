@@ -1,0 +1,132 @@
+"""The verbs from pages to token shards: ``herd pages | curate | tasks | index | withhold | tokenizer | tokenize``."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from herd.cli.options import ConfigFile, Out, Overrides, make, read_settings
+
+Corpus = Annotated[Path, typer.Argument(help="a corpus: what herd curate or herd withhold made")]
+
+
+def pages(
+    out: Out,
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="files, folders or globs; none: what the settings say")
+    ] = None,
+    kind: Annotated[Literal["html", "warc", "jsonl", "parquet"], typer.Option(help="what the paths hold")] = "html",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Gather pages: of this Python's documentation, or HTML, WARC, JSONL and Parquet files of your own."""
+    from herd.corpus.collect import PagesConfig, collect, pages_fingerprint
+    from herd.foundation.errors import HerdError
+    from herd.foundation.files import digest_value
+
+    settings = read_settings(PagesConfig, config, overrides)
+    if paths:
+        if "sources" in settings.model_fields_set:
+            raise HerdError("pages: give paths or sources in the settings, not both")
+        given: dict[str, Any] = {"sources": [{"kind": kind, "paths": paths}]}
+        settings = PagesConfig.model_validate(settings.model_dump(exclude={"sources"}) | given)
+    outside = {f"source {place}": digest_value(found) for place, found in enumerate(pages_fingerprint(settings))}
+    make("pages", settings, {}, out, lambda place, progress: collect(settings, place, progress), outside)
+
+
+def curate(
+    pages: Annotated[Path, typer.Argument(help="what herd pages made")],
+    out: Out,
+    evaluation_texts: Annotated[
+        Path | None, typer.Option(help="JSONL of texts that must stay out of the training documents")
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Turn pages into a corpus: extract, filter, deduplicate, judge, mix; every reject is kept with its reason."""
+    from herd.corpus.curate import CurateConfig
+    from herd.corpus.curate import curate as stage
+
+    settings = read_settings(CurateConfig, config, overrides)
+    inputs = {"pages": pages} | ({"evaluation texts": evaluation_texts} if evaluation_texts else {})
+    make(
+        "curate",
+        settings,
+        inputs,
+        out,
+        lambda place, progress: stage(settings, pages, place, progress, evaluation_texts),
+    )
+
+
+def tasks(corpus: Corpus, out: Out, config: ConfigFile = None, overrides: Overrides = None) -> None:
+    """Draw questions about a corpus' passages for training, calibration and test, and what to hold out for them."""
+    from herd.tasks.build import TasksConfig, draw_tasks
+
+    settings = read_settings(TasksConfig, config, overrides)
+    passages = corpus / "passages.parquet"
+    make(
+        "tasks",
+        settings,
+        {"corpus": corpus},
+        out,
+        lambda place, progress: draw_tasks(settings, passages, place, progress),
+    )
+
+
+def index(corpus: Corpus, out: Out, config: ConfigFile = None, overrides: Overrides = None) -> None:
+    """Build the index that the search tool looks things up in."""
+    from herd.tools.search import SearchConfig, build_index
+
+    settings = read_settings(SearchConfig, config, overrides)
+    make(
+        "index",
+        settings,
+        {"corpus": corpus},
+        out,
+        lambda place, progress: build_index(settings, corpus, place, progress),
+    )
+
+
+def withhold(
+    corpus: Corpus,
+    tasks: Annotated[Path, typer.Argument(help="what herd tasks made from this corpus")],
+    out: Out,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Cut out of a corpus' training documents what the tasks hold out, and what those share with evaluation texts."""
+    from herd.corpus.decontaminate import DecontaminateConfig, decontaminate
+    from herd.foundation.progress import Progress
+
+    settings = read_settings(DecontaminateConfig, config, overrides)
+
+    def run(place: Path, progress: Progress) -> None:
+        texts, held_out = tasks / "evaluation_texts.jsonl", tasks / "held_out.jsonl"
+        decontaminate(settings, corpus, texts, place, progress, held_out)
+
+    make("withhold", settings, {"corpus": corpus, "tasks": tasks}, out, run)
+
+
+def tokenizer(corpus: Corpus, out: Out, config: ConfigFile = None, overrides: Overrides = None) -> None:
+    """Train a byte-level BPE tokenizer on a corpus."""
+    from herd.tokenizer.bpe import TokenizerConfig, train_tokenizer
+
+    settings = read_settings(TokenizerConfig, config, overrides)
+    inputs = {"corpus": corpus}
+    make("tokenizer", settings, inputs, out, lambda place, progress: train_tokenizer(settings, corpus, place, progress))
+
+
+def tokenize(
+    corpus: Corpus,
+    tokenizer: Annotated[Path, typer.Argument(help="a tokenizer's directory, or a model's")],
+    out: Out,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Turn a corpus into memory-mapped token shards."""
+    from herd.train.shards import TokenizeConfig
+    from herd.train.shards import tokenize as stage
+
+    settings = read_settings(TokenizeConfig, config, overrides)
+    inputs = {"corpus": corpus, "tokenizer": tokenizer}
+    make("tokenize", settings, inputs, out, lambda place, progress: stage(settings, corpus, tokenizer, place, progress))
