@@ -35,39 +35,42 @@ _SLOW = 1 / 24
 _PREVIOUS_LOGIT = 80.0
 _MATCH = 4.0
 _PASS_ON = 0.2
-_COPY = 0.5
-_FINAL_NORM = 4.0
+_COPY = 0.4
+_FINAL_NORM = 8.0
 """A tied head would start sure that every token repeats itself: logits of sqrt(dim); this is what they start at."""
 
 
 @dataclass(frozen=True)
 class Circuit:
-    """The parts that all layers share: the mean's direction, and for each group what is read and where it is put."""
+    """The parts that all layers share: the mean's direction and three orthonormal bases without it, cut into heads.
+
+    ``read`` is what is compared, ``kept`` where the previous token's is put, ``said`` what is repeated; each (S, D, E).
+    """
 
     mean_E: Tensor
-    read_KDE: Tensor
-    kept_KDE: Tensor
+    read_SDE: Tensor
+    kept_SDE: Tensor
+    said_SDE: Tensor
 
 
 def draw_circuit(config: ModelConfig, seed: int) -> Circuit:
-    """Draws the directions: orthonormal rows for every key-value group, none of them along the mean."""
+    """Draws the directions: rows of one basis are orthonormal, and none is along the mean."""
     mean_E = _normal((config.dim,), derive(seed, "circuit", "mean"))
     mean_E = mean_E / mean_E.norm()
-    groups = range(config.kv_heads)
-    read = [_orthonormal(config, mean_E, derive(seed, "circuit", "read", group)) for group in groups]
-    kept = [_orthonormal(config, mean_E, derive(seed, "circuit", "kept", group)) for group in groups]
-    return Circuit(mean_E, torch.stack(read), torch.stack(kept))
+    return Circuit(
+        mean_E, *(_basis(config, mean_E, derive(seed, "circuit", name)) for name in ("read", "kept", "said"))
+    )
 
 
 def _normal(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _orthonormal(config: ModelConfig, mean_E: Tensor, seed: int) -> Tensor:
-    """Rows (D, E), orthonormal as far as D and E allow, and orthogonal to the mean."""
-    square = torch.linalg.qr(_normal((config.dim, config.dim), seed))[0]
-    rows_DE = square[: config.head_dim]
-    return rows_DE - (rows_DE @ mean_E)[:, None] * mean_E
+def _basis(config: ModelConfig, mean_E: Tensor, seed: int) -> Tensor:
+    """Orthonormal rows without their part along the mean, cut into heads (S, D, E)."""
+    rows_EE = torch.linalg.qr(_normal((config.dim, config.dim), seed))[0]
+    rows_EE = rows_EE - (rows_EE @ mean_E)[:, None] * mean_E
+    return rows_EE.unflatten(0, (-1, config.head_dim))
 
 
 @torch.no_grad()
@@ -100,12 +103,13 @@ def _lay_out_layer(
         keys = slice(group * width, (group + 1) * width)
         if layer == 0:
             q[head], k[keys] = _previous_token(config, circuit)
-            v[keys], out[:, head] = circuit.read_KDE[group], _PASS_ON * circuit.kept_KDE[group].T
+            v[keys], out[:, head] = circuit.read_SDE[group], _PASS_ON * circuit.kept_SDE[group].T
         else:
             slow_D1 = _slow_rows(config)
-            q[head] = _MATCH * slow_D1 * circuit.read_KDE[group]
-            k[keys] = _MATCH * slow_D1 * circuit.kept_KDE[group]
-            out[:, head] = _COPY * _project_out(v[keys], circuit.mean_E).T
+            q[head] = _MATCH * slow_D1 * circuit.read_SDE[group]
+            k[keys] = _MATCH * slow_D1 * circuit.kept_SDE[group]
+            said_DE = circuit.said_SDE[((layer - 1) * config.kv_heads + group) % len(circuit.said_SDE)]
+            v[keys], out[:, head] = said_DE, _COPY * said_DE.T
 
 
 def _frequencies(config: ModelConfig) -> list[float]:
@@ -132,7 +136,3 @@ def _slow_rows(config: ModelConfig) -> Tensor:
     """(D, 1): one for rows of rotary pairs that turn little over the distances of a page, else zero."""
     slow_R = torch.tensor([float(frequency < _SLOW) for frequency in _frequencies(config)])
     return torch.cat([slow_R, slow_R])[:, None]
-
-
-def _project_out(rows_DE: Tensor, mean_E: Tensor) -> Tensor:
-    return rows_DE - (rows_DE @ mean_E)[:, None] * mean_E
