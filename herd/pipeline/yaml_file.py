@@ -5,6 +5,7 @@ overrides are applied before the check, so that they are held to the same rules.
 """
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -17,6 +18,33 @@ from herd.foundation.errors import HerdError
 
 Loaded = TypeVar("Loaded", bound=Config)
 Key = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's scalars: ``off`` and ``no`` are words and ``1e-3`` is a number, as people mean them."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    sign: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
+    for sign, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_SCALARS = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "float": (
+        r"[-+]?(?:\.\d+|\d+\.\d*)(?:[eE][-+]?\d+)?|[-+]?\d+[eE][-+]?\d+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+}
+for _name, (_pattern, _signs) in _SCALARS.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})$"), list(_signs))
+
+
+def _values(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def load_yaml(kind: type[Loaded], path: Path | None, overrides: Sequence[str] = ()) -> Loaded:
@@ -44,8 +72,8 @@ def _parse(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
     except (OSError, UnicodeDecodeError) as error:
         raise HerdError(f"{path}: not readable ({error})") from None
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=_Loader)
+        values = _values(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
@@ -82,7 +110,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
     for name in parents:
         place = _below(place, name, override, create=True)
     try:
-        value = yaml.safe_load(text)
+        value = _values(text)
     except yaml.YAMLError as error:
         raise HerdError(f"--set {override}: not YAML ({getattr(error, 'problem', error)})") from None
     if isinstance(place, list):

@@ -79,3 +79,20 @@ def test_without_a_file_the_overrides_are_laid_over_the_defaults() -> None:
         load_yaml(Book, None, ["sed=4"])
     with pytest.raises(HerdError, match=r"^--set: layers: the key is missing"):
         load_yaml(Shape, None)
+
+
+class Switch(Config):
+    mode: Literal["on", "off", "truest", "1e5x"] = "on"
+    awake: bool = False
+    rate: float = 0.0
+    count: int = 0
+
+
+def test_words_and_numbers_are_read_as_people_mean_them(tmp_path: Path) -> None:
+    path = tmp_path / "switch.yaml"
+    path.write_text("mode: off\nawake: true\nrate: 2e-3\ncount: 12\n")
+    assert load_yaml(Switch, path) == Switch(mode="off", awake=True, rate=0.002, count=12)
+    assert load_yaml(Switch, None, ["mode=off", "rate=-1.5E+2"]) == Switch(mode="off", rate=-150.0)
+    assert [load_yaml(Switch, None, [f"mode={word}"]).mode for word in ("truest", "1e5x")] == ["truest", "1e5x"]
+    with pytest.raises(HerdError, match="awake"):
+        load_yaml(Switch, None, ["awake=maybe"])
