@@ -23,7 +23,7 @@ from herd.foundation.progress import Progress
 from herd.foundation.seeds import numpy_from
 from herd.guard.classifier import Guard, GuardSettings
 from herd.guard.data import GuardExample, make_examples, read_pages
-from herd.guard.policy import Kind, PolicyConfig, guard_prompt, verdict_text
+from herd.guard.policy import Kind, PolicyConfig, bare_prompt, guard_prompt, verdict_text
 from herd.guard.shared_prompt import shared_prompt_batch, shared_prompt_loss
 from herd.infer.engine import Engine
 from herd.model.transformer import Transformer
@@ -38,22 +38,31 @@ class GuardConfig(Config):
     """How the guard is raised: on ``examples``, ``epochs`` times; ``calibration`` other ones choose the threshold."""
 
     policy: PolicyConfig = PolicyConfig()
-    examples: int = Field(default=12_000, gt=0)
+    examples: int = Field(default=20_000, gt=0)
     calibration: int = Field(default=900, gt=0)
     pages: int = Field(default=1500, ge=0, description="excerpts of the corpus that serve as harmless tool results")
     most_false_alarms: float = Field(default=0.1, ge=0, le=1, description="share of harmless calibration examples")
     epochs: int = Field(default=1, gt=0)
     rows: int = Field(default=32, gt=0, description="examples of a step")
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    bare_share: float = Field(default=0.7, ge=0, lt=1, description="steps that leave out the policy, at the beginning")
     warmup_share: float = Field(default=0.1, ge=0, lt=1)
     seed: int = 0
 
 
 class ExampleSource:
-    """Micro-batches of encoded examples: every epoch is a fresh permutation, cut into steps of ``rows``."""
+    """Micro-batches of encoded examples: every epoch is a fresh permutation, cut into steps of ``rows``.
 
-    def __init__(self, dialogues: Sequence[EncodedChat], kinds: Sequence[Kind], rows: int, seed: int) -> None:
-        self.dialogues, self.kinds, self.rows, self.seed = dialogues, kinds, rows, seed
+    The first ``bare_steps`` show the requests without the policy: a small model that begins to look for harm finds it
+    sooner where most of the text is not the same every time.
+    """
+
+    def __init__(self, chat: ChatFormat, examples: Sequence[GuardExample], config: GuardConfig) -> None:
+        self.rows, self.seed, self.kinds = config.rows, config.seed, [example.item.kind for example in examples]
+        self.dialogues = [encode_example(chat, example, config.policy) for example in examples]
+        self.bare = [encode_example(chat, example, config.policy, bare=True) for example in examples]
+        self.steps = config.epochs * self.steps_per_epoch
+        self.bare_steps = int(config.bare_share * self.steps)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -62,20 +71,21 @@ class ExampleSource:
 
     def batches(self, step: int) -> list[Batch]:
         """The micro-batches of ``step``, a pure function of it: one for each kind of item, since its policy differs."""
+        dialogues = self.bare if step < self.bare_steps else self.dialogues
         epoch, place = divmod(step, self.steps_per_epoch)
         order = numpy_from(self.seed, "guard-order", epoch).permutation(len(self.dialogues))
         chosen = order[place * self.rows : (place + 1) * self.rows]
         groups: dict[str, list[EncodedChat]] = {}
         for number in chosen:
-            groups.setdefault(self.kinds[number], []).append(self.dialogues[number])
+            groups.setdefault(self.kinds[number], []).append(dialogues[number])
         return [shared_prompt_batch(group) for _, group in sorted(groups.items())]
 
 
-def encode_example(chat: ChatFormat, example: GuardExample, policy: PolicyConfig) -> EncodedChat:
+def encode_example(chat: ChatFormat, example: GuardExample, policy: PolicyConfig, bare: bool = False) -> EncodedChat:
     """The request and its verdict as one dialogue; the mask holds the verdict and its terminator."""
-    request = {"role": "user", "content": guard_prompt(example.item, policy)}
+    content = bare_prompt(example.item, policy) if bare else guard_prompt(example.item, policy)
     verdict = {"role": "assistant", "content": verdict_text(example.categories)}
-    return chat.encode([request, verdict])
+    return chat.encode([{"role": "user", "content": content}, verdict])
 
 
 def best_threshold(scores: Sequence[float], unsafe: Sequence[bool], most_false_alarms: float = 1.0) -> float:
@@ -111,10 +121,12 @@ def train_guard(config: GuardConfig, base: Path, corpus: Path, out: Path, progre
     pages = read_pages(corpus, config.pages, config.seed) if config.pages else []
     chat = ChatFormat(tokenizer)
     examples = make_examples("train", config.examples, pages, config.policy, config.seed)
-    dialogues = [encode_example(chat, example, config.policy) for example in examples]
-    _check_lengths(dialogues, model, base)
-    source = ExampleSource(dialogues, [example.item.kind for example in examples], config.rows, config.seed)
-    training = _train_config(config, source, max(len(dialogue.ids) for dialogue in dialogues))
+    source = ExampleSource(chat, examples, config)
+    longest = max(len(dialogue.ids) for dialogue in source.dialogues)
+    if longest > model.config.max_positions:
+        most = model.config.max_positions
+        raise HerdError(f"{base}: the guard's longest example has {longest} tokens, but this model reads only {most}")
+    training = _train_config(config, source.steps, longest)
     report = train(training, model, source, shared_prompt_loss, out / "training", progress, name="training the guard")
     save_model(model, base, out)
     guard = Guard(Engine(model, tokenizer), GuardSettings.even(config.policy, 0.5))
@@ -124,14 +136,7 @@ def train_guard(config: GuardConfig, base: Path, corpus: Path, out: Path, progre
     shutil.rmtree(out / "training" / "checkpoints", ignore_errors=True)
 
 
-def _check_lengths(dialogues: Sequence[EncodedChat], model: Transformer, base: Path) -> None:
-    longest, most = max(len(dialogue.ids) for dialogue in dialogues), model.config.max_positions
-    if longest > most:
-        raise HerdError(f"{base}: the guard's longest example has {longest} tokens, but this model reads only {most}")
-
-
-def _train_config(config: GuardConfig, source: ExampleSource, longest: int) -> TrainConfig:
-    steps = config.epochs * source.steps_per_epoch
+def _train_config(config: GuardConfig, steps: int, longest: int) -> TrainConfig:
     optimizer = OptimizerConfig(
         learning_rate=config.learning_rate, warmup_steps=int(steps * config.warmup_share), schedule="linear"
     )

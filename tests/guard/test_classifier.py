@@ -14,7 +14,7 @@ from herd.foundation.progress import Progress
 from herd.guard.classifier import WINDOW_CHARACTERS, WINDOW_OVERLAP, Guard, encode_request, windows
 from herd.guard.data import make_examples
 from herd.guard.policy import GuardItem, PolicyConfig, guard_prompt
-from herd.guard.train import GuardConfig, best_threshold, encode_example, train_guard
+from herd.guard.train import ExampleSource, GuardConfig, best_threshold, encode_example, train_guard
 from herd.infer.engine import EngineConfig
 from herd.model.attention import DocumentAttention
 from herd.model.config import ModelConfig
@@ -100,6 +100,21 @@ def test_requests_and_training_examples_are_encoded_alike(raised: Path) -> None:
         assert whole.ids[: len(request)] == request
         assert whole.mask.index(True) == len(request)
         assert whole.mask[-1]
+
+
+def test_batches_depend_on_the_step_alone_and_show_every_example_once(raised: Path) -> None:
+    chat = ChatFormat(Guard.load(raised).engine.tokenizer)
+    examples = make_examples("train", 64, policy=_POLICY)
+    source, again = (ExampleSource(chat, examples, GuardConfig(policy=_POLICY, rows=16)) for _ in range(2))
+    assert (source.steps, source.bare_steps) == (4, 2)
+    for step in (3, 0, 2):
+        for one, other in zip(source.batches(step), again.batches(step), strict=True):
+            assert torch.equal(one.tokens_N, other.tokens_N)
+            assert one.lengths == other.lengths
+    rests = [sum(len(batch.lengths) - 1 for batch in source.batches(step)) for step in range(4)]
+    assert rests == [16] * 4
+    shared = [max(batch.lengths[0] for batch in source.batches(step)) for step in range(4)]
+    assert max(shared[:2]) < min(shared[2:]), "the first steps leave the policy out"
 
 
 def test_windows_cover_a_text_and_overlap() -> None:
