@@ -126,7 +126,7 @@ _POCKET: dict[str, tuple[int, int, int, int, int]] = {  # dim, layers, heads, kv
     "1m": (128, 4, 4, 2, 256),
     "2m": (192, 4, 6, 2, 384),
     "3m": (256, 4, 8, 2, 512),
-    "6m": (320, 5, 10, 2, 896),
+    "6m": (320, 5, 10, 2, 768),
 }
 POCKET_SIZES = tuple(_POCKET)
 
