@@ -30,7 +30,9 @@ def pages(
             raise HerdError("pages: give paths or sources in the settings, not both")
         given: dict[str, Any] = {"sources": [{"kind": kind, "paths": paths}]}
         settings = PagesConfig.model_validate(settings.model_dump(exclude={"sources"}) | given)
-    outside = {f"source {place}": digest_value(found) for place, found in enumerate(pages_fingerprint(settings))}
+    kinds = [source.kind for source in settings.sources]
+    found = enumerate(zip(kinds, pages_fingerprint(settings), strict=True), start=1)
+    outside = {f"source {place}": f"{kind} ({digest_value(seen)})" for place, (kind, seen) in found}
     make("pages", settings, {}, out, lambda place, progress: collect(settings, place, progress), outside)
 
 

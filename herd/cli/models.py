@@ -38,7 +38,7 @@ def pretrain(
         raise HerdError("pretrain: give either --shape, to begin anew, or --init, to go on from a model")
     inputs = {"tokens": tokens, "tokenizer": tokenizer} | ({"init": init} if init else {})
     start = init or _shape(str(shape), tokenizer, settings.sequence_length)
-    outside = {"shape": str(start)} if shape else {}
+    outside = {"shape": shape} if shape else {}
     make(
         "pretrain",
         settings,

@@ -55,7 +55,7 @@ def make_alone(
     holder = final.parent / f".{final.name}.partial"
     with exclusive(holder):
         try:
-            make_artifact(stage, dict(inputs), digests, known, holder / "work", final, progress)
+            make_artifact(stage, dict(inputs), digests, known, holder / final.name, final, progress)
         except HerdError as error:
             if not isinstance(error, DiskFullError):
                 shutil.rmtree(holder)
