@@ -7,7 +7,7 @@ from herd.align.comparisons import Messages
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
 from herd.foundation.progress import Progress
-from herd.foundation.seeds import derive, random_from
+from herd.foundation.seeds import random_from
 from herd.infer.engine import Engine
 from herd.infer.sampling import Sampling
 from herd.tasks.solve import poison
@@ -75,23 +75,25 @@ def answer_tasks(
     seed: int,
     progress: Progress,
 ) -> list[list[Answer]]:
-    """``samples`` answers to every task; tools that a task wants and this machine lacks are off."""
-    enabled = [[name for name in task.tools if name in tools] for task in tasks]
+    """``samples`` answers to every task, all in one batch that shares the prompts' pages (paper, section 4.2.2).
+
+    Tools that a task wants and this machine lacks are off.
+    """
+    asked = [task for task in tasks for _ in range(samples)]
 
     def change(result: ToolResult) -> str:
-        return poison(tasks[result.dialogue], result.text) if result.tool == "search" else result.text
+        return poison(asked[result.dialogue], result.text) if result.tool == "search" else result.text
 
-    answers: list[list[Answer]] = [[] for _ in tasks]
-    for number in progress.track(range(samples), "answering tasks", unit="samples"):
-        dialogues = run_dialogues(
-            engine,
-            [task.messages for task in tasks],
-            tools,
-            config.settings(derive(seed, "sample", number)),
-            enabled=enabled,
-            max_calls=config.max_calls,
-            change=change,
-        )
-        for found, task, messages in zip(answers, tasks, dialogues, strict=True):
-            found.append(Answer(messages[len(task.messages) :], verify(task, messages)))
-    return answers
+    dialogues = run_dialogues(
+        engine,
+        [task.messages for task in asked],
+        tools,
+        config.settings(seed),
+        enabled=[[name for name in task.tools if name in tools] for task in asked],
+        max_calls=config.max_calls,
+        change=change,
+        progress=progress,
+    )
+    pairs = zip(asked, dialogues, strict=True)
+    found = [Answer(messages[len(task.messages) :], verify(task, messages)) for task, messages in pairs]
+    return [found[start : start + samples] for start in range(0, len(found), samples)]

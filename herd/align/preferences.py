@@ -32,8 +32,8 @@ class PreferencesConfig(Config):
     """How many prompts, and how many answers each of the two models gives to each."""
 
     seed: int = 7
-    prompts: int = Field(default=160, gt=0)
-    answers: int = Field(default=2, gt=0)
+    prompts: int = Field(default=128, gt=0)
+    answers: int = Field(default=1, gt=0)
     sampling: SamplingConfig = SamplingConfig(temperature=1.0)
 
 

@@ -54,9 +54,9 @@ class AlignConfig(Config):
     """Synthesis, the first finetuning and the rounds; ``learning_rates`` change the two finetunings per member."""
 
     synthesis: SynthesisConfig = SynthesisConfig()
-    bootstrap: SftConfig = SftConfig(tokens=250_000)
+    bootstrap: SftConfig = SftConfig(tokens=150_000)
     rounds: tuple[RoundConfig, ...] = Field(
-        default=(RoundConfig(sft=SftConfig(tokens=400_000)), RoundConfig(sft=SftConfig(tokens=1_000_000))), min_length=1
+        default=(RoundConfig(sft=SftConfig(tokens=250_000)), RoundConfig(sft=SftConfig(tokens=800_000))), min_length=1
     )
     learning_rates: dict[str, float] = {}
 

@@ -35,7 +35,7 @@ class RejectionConfig(Config):
     """K answers to each of the prompts; ``verified`` leaves out best answers that the verifier finds wrong."""
 
     seed: int = 7
-    prompts: int = Field(default=120, gt=0)
+    prompts: int = Field(default=64, gt=0)
     answers: int = Field(default=10, ge=2)
     verified: bool = True
     sampling: SamplingConfig = SamplingConfig(temperature=0.8)

@@ -21,10 +21,10 @@ class SftConfig(FitConfig):
     """Supervised finetuning. The paper's 1e-5 is for 8B and more; models of a few million need two orders above."""
 
     optimizer: OptimizerConfig = OptimizerConfig(
-        learning_rate=2e-3, schedule="linear", final_fraction=0.0, warmup_steps=20
+        learning_rate=1e-3, schedule="linear", final_fraction=0.0, warmup_steps=20
     )
     epochs: int = 2
-    tokens_per_step: int = 2048
+    tokens_per_step: int = 1024
     tokens: int | None = Field(default=None, gt=0, description="ends the epochs after about so many tokens")
 
 
