@@ -10,59 +10,63 @@ import asyncio
 import json
 import secrets
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import asdict
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 import herd
 from herd.foundation.errors import HerdError
 from herd.infer.sampling import Sampling
 from herd.infer.service import QueueFullError, ServiceClosedError
 from herd.serve import protocol
-from herd.serve.assistant import Assistant, Call, End, Happening, Refused, Result, Text
+from herd.serve.assistant import Assistant, Call, ContextFullError, End, Happening, Refused, Result, Text
 from herd.serve.household import Household
-from herd.serve.protocol import ApiError, ChatRequest
+from herd.serve.protocol import ApiError, ChatRequest, ConverseRequest
+from herd.serve.turn import Turn
 
 LARGEST_BODY = 1 << 20
 _POLL_SECONDS = 0.1
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_PAGE_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}}
 
-
-class PageRequest(BaseModel):
-    """What the chat page sends: the conversation so far."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    messages: list[dict[str, Any]] = Field(min_length=1, max_length=256)
+Found = TypeVar("Found")
+Body = TypeVar("Body", bound=BaseModel)
 
 
 def serve_model(model: Path, host: str, port: int, with_guard: bool, api_key: str | None) -> None:
     """Serves until it is interrupted; a port in use is a ``HerdError`` before anything is loaded."""
-    _check_port(host, port)
-    household = Household.open(model, with_guard=with_guard)
-    print(f"serving {household.name} on http://{host}:{port} ({household.describe()})", flush=True)
-    app = create_app(household, api_key=api_key, loopback_only=host in _LOOPBACK)
-    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)
+    with _listen(host, port) as place:
+        household = Household.open(model, with_guard=with_guard)
+        shown = f"[{host}]" if ":" in host else host
+        print(f"serving {household.name} on http://{shown}:{place.getsockname()[1]}", flush=True)
+        print(household.describe(), flush=True)
+        app = create_app(household, api_key=api_key, loopback_only=host in _LOOPBACK)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[place])
 
 
-def _check_port(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError) as error:
-            raise HerdError(f"{host}:{port}: cannot listen there ({getattr(error, 'strerror', error)})") from None
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the address; port 0 takes a free one."""
+    place = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        place.bind((host, port))
+        place.listen()
+    except (OSError, OverflowError) as error:
+        place.close()
+        raise HerdError(f"{host}:{port}: cannot listen there ({getattr(error, 'strerror', None) or error})") from None
+    return place
 
 
 def create_app(household: Household, api_key: str | None = None, loopback_only: bool = True) -> FastAPI:
@@ -74,29 +78,50 @@ def create_app(household: Household, api_key: str | None = None, loopback_only: 
             app.state.assistant = assistant
             yield
 
-    app = FastAPI(title="Herd", version=herd.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    door = _Door(api_key, loopback_only)
+    app = FastAPI(
+        title="Herd",
+        version=herd.__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(door.admit)],
+    )
     app.state.household = household
-    if loopback_only:
-        # A page of another site must not reach this server through a name that it points here.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "testserver"])
     _add_errors(app)
-    _add_checks(app, api_key)
     _add_routes(app)
     return app
 
 
+@dataclass(frozen=True)
+class _Door:
+    """Who may come in: the holder of the key, by a name of this machine, and no page of another site."""
+
+    api_key: str | None
+    loopback_only: bool
+
+    def admit(self, request: Request) -> None:
+        """Raises ``ApiError`` for who may not."""
+        # A page of another site can send requests to this machine, by its own name or by one that it points here.
+        if self.loopback_only and request.url.hostname not in _LOOPBACK:
+            raise ApiError(403, f"this server does not answer to the name {request.url.hostname}", "foreign_host")
+        origin = request.headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+            raise ApiError(403, f"a page of {origin} may not ask this server", "foreign_origin")
+        if self.api_key is not None and request.url.path.startswith(("/v1/", "/api/")):
+            given = request.headers.get("authorization", "").removeprefix("Bearer ")
+            if not secrets.compare_digest(given.encode(), self.api_key.encode()):
+                raise ApiError(401, "the API key is missing or wrong", "invalid_api_key")
+
+
 def _add_errors(app: FastAPI) -> None:
     def answer(error: ApiError) -> JSONResponse:
-        headers = {"Retry-After": "1"} if error.status == 429 else None
-        return JSONResponse(error.body, error.status, headers)
+        return JSONResponse(error.body, error.status, _HEADERS.get(error.status))
 
     @app.exception_handler(ApiError)
     async def api_error(request: Request, error: ApiError) -> JSONResponse:
         return answer(error)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(ApiError(400, str(error.errors()[0]["msg"])))
 
     @app.exception_handler(HerdError)
     async def herd_error(request: Request, error: HerdError) -> JSONResponse:
@@ -110,6 +135,10 @@ def _add_errors(app: FastAPI) -> None:
     async def wrong_method(request: Request, error: Exception) -> JSONResponse:
         return answer(ApiError(405, f"{request.url.path} does not take {request.method}", "method_not_allowed"))
 
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> JSONResponse:
+        return answer(ApiError(500, "the server failed on this request; its log says why", "server_error"))
+
 
 def as_api_error(error: HerdError) -> ApiError:
     """The HTTP answer to a mistake: a full queue is 429, an ended engine 503, all else the client's 400."""
@@ -117,34 +146,28 @@ def as_api_error(error: HerdError) -> ApiError:
         return ApiError(429, str(error), "queue_full")
     if isinstance(error, ServiceClosedError):
         return ApiError(503, str(error), "engine_stopped")
-    return ApiError(400, str(error))
+    if isinstance(error, ContextFullError):
+        return ApiError(400, str(error), "context_length_exceeded", "messages")
+    return ApiError(400, str(error), "invalid_value")
 
 
-def _add_checks(app: FastAPI, api_key: str | None) -> None:
-    @app.middleware("http")
-    async def check(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        protected = request.url.path.startswith(("/v1/", "/api/"))
-        if api_key is not None and protected:
-            given = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if not secrets.compare_digest(given.encode(), api_key.encode()):
-                error = ApiError(401, "the API key is missing or wrong", "invalid_api_key")
-                return JSONResponse(error.body, 401, {"WWW-Authenticate": "Bearer"})
-        return await go_on(request)
-
-
-async def _read_body(request: Request, kind: type[BaseModel]) -> Any:
+async def _read_body(request: Request, kind: type[Body]) -> Body:
     """The body as ``kind``; too long is 413, not JSON or not fitting is 400 with the field's name."""
-    data = b""
-    async for piece in request.stream():
-        data += piece
-        if len(data) > LARGEST_BODY:
-            raise ApiError(413, f"the request is longer than {LARGEST_BODY} bytes", "request_too_large")
+    data = bytearray()
+    try:
+        async for piece in request.stream():
+            data += piece
+            if len(data) > LARGEST_BODY:
+                raise ApiError(413, f"the request is longer than {LARGEST_BODY} bytes", "request_too_large")
+    except ClientDisconnect:
+        raise ApiError(499, "the client has left") from None
     try:
         return kind.model_validate(json.loads(data))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in problem["loc"])
-        raise ApiError(400, f"{place}: {problem['msg']}", "invalid_value", place or None) from None
+        message = f"{place}: {problem['msg']}" if place else problem["msg"]
+        raise ApiError(400, message, "invalid_value", place or None) from None
     except (ValueError, RecursionError):
         raise ApiError(400, "the request is not JSON", "invalid_json") from None
 
@@ -154,8 +177,8 @@ def _add_routes(app: FastAPI) -> None:
 
     @app.get("/", response_class=HTMLResponse)
     async def chat_page() -> HTMLResponse:
-        policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
-        return HTMLResponse(page, headers={"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"})
+        headers = {"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
+        return HTMLResponse(page, headers=headers)
 
     @app.get("/health")
     async def health(request: Request) -> dict[str, Any]:
@@ -163,45 +186,50 @@ def _add_routes(app: FastAPI) -> None:
 
     @app.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:
-        household = request.app.state.household
-        entry = {"id": household.name, "object": "model", "created": household.created, "owned_by": "herd"}
-        return {"object": "list", "data": [entry]}
+        return {"object": "list", "data": [protocol.model_object(*_identity(request))]}
+
+    @app.get("/v1/models/{name}")
+    async def model(request: Request, name: str) -> dict[str, Any]:
+        _check_model(request, name)
+        return protocol.model_object(*_identity(request))
 
     @app.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:
-        wanted: ChatRequest = await _read_body(request, ChatRequest)
+        wanted = await _read_body(request, ChatRequest)
+        _check_model(request, wanted.model)
         household: Household = request.app.state.household
-        if wanted.model != household.name:
-            raise ApiError(
-                404, f"there is no model {wanted.model!r} here, only {household.name!r}", "model_not_found", "model"
-            )
-        turn = _Turn(request.app.state.assistant, household, wanted)
-        if not wanted.stream:
-            return JSONResponse(await _unless_left(request, turn.whole()))
-        if wanted.n > 1:
-            raise ApiError(400, "n above 1 cannot be streamed", "invalid_value", "n")
-        return await _stream(turn.chunks())
+        turn = Turn(request.app.state.assistant, household.name, household.tokenizer, wanted)
+        if wanted.stream:
+            return await _stream(request, turn.chunks())
+        return JSONResponse(await _unless_left(request, turn.whole()))
 
     @app.post("/api/converse")
     async def converse(request: Request) -> Response:
-        wanted: PageRequest = await _read_body(request, PageRequest)
+        wanted = await _read_body(request, ConverseRequest)
         assistant: Assistant = request.app.state.assistant
         sampling = Sampling(temperature=0.0, max_tokens=protocol.DEFAULT_TOKENS)
-        return await _stream(page_events(assistant.converse(wanted.messages, sampling)))
+        return await _stream(request, page_events(assistant.converse(wanted.messages, sampling)))
 
 
-async def _stream(events: AsyncGenerator[Any, None]) -> StreamingResponse:
+def _identity(request: Request) -> tuple[str, int]:
+    household: Household = request.app.state.household
+    return household.name, household.created
+
+
+def _check_model(request: Request, name: str) -> None:
+    known, _ = _identity(request)
+    if name != known:
+        raise ApiError(404, f"there is no model {name!r} here, only {known!r}", "model_not_found", "model")
+
+
+async def _stream(request: Request, events: AsyncGenerator[Any, None]) -> StreamingResponse:
     """Server-sent events; what goes wrong before the first one is still an HTTP error."""
-    try:
-        first = await anext(events)
-    except StopAsyncIteration:
-        first = None
+    first = await _unless_left(request, _next(events))
 
     async def lines() -> AsyncIterator[str]:
         async with aclosing(events):
             try:
-                if first is not None:
-                    yield f"data: {json.dumps(first, ensure_ascii=False)}\n\n"
+                yield f"data: {json.dumps(first, ensure_ascii=False)}\n\n"
                 async for event in events:
                     yield f"data: {json.dumps(event, ensure_ascii=False)}\n\n"
             except HerdError as error:
@@ -211,79 +239,22 @@ async def _stream(events: AsyncGenerator[Any, None]) -> StreamingResponse:
     return StreamingResponse(lines(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-async def _unless_left(request: Request, work: Awaitable[Any]) -> Any:
-    """Awaits ``work``, and ends it when the client has gone."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        await asyncio.wait({task}, timeout=_POLL_SECONDS)
-        if await request.is_disconnected():
-            task.cancel()
-            raise ApiError(499, "the client has left")
-    return task.result()
+async def _next(events: AsyncGenerator[Any, None]) -> Any:
+    return await anext(events)
 
 
-class _Turn:
-    """One API request on its way to an answer, whole or in chunks."""
-
-    def __init__(self, assistant: Assistant, household: Household, wanted: ChatRequest) -> None:
-        self.assistant, self.household, self.wanted = assistant, household, wanted
-        self.id = protocol.completion_id()
-        self.tools = [] if wanted.tool_choice == "none" else wanted.tools
-        prompt = assistant.prompt_ids(wanted.messages, self.tools)
-        room = assistant.room(prompt)
-        if room < 1:
-            limit = len(prompt) + room
-            raise ApiError(
-                400,
-                f"the messages are {len(prompt)} tokens long, the context has {limit}",
-                "context_length_exceeded",
-                "messages",
-            )
-        self.sampling = wanted.sampling(room)
-
-    def _happenings(self, number: int = 0) -> AsyncGenerator[Happening, None]:
-        sampling = self.sampling
-        if number and sampling.seed is not None:
-            sampling = Sampling(**{**vars(sampling), "seed": sampling.seed + number})
-        return self.assistant.reply(self.wanted.messages, self.tools, sampling)
-
-    async def whole(self) -> dict[str, Any]:
-        """The answer as one object, with ``n`` choices."""
-        choices = await asyncio.gather(*(self._choice(number) for number in range(self.wanted.n)))
-        ends = [end for _, end in choices]
-        used = protocol.usage(ends[0].prompt_tokens, sum(end.completion_tokens for end in ends))
-        return protocol.completion(self.id, self.household.name, [choice for choice, _ in choices], used)
-
-    async def _choice(self, number: int) -> tuple[dict[str, Any], End]:
-        logprobs, end = [], None
-        async with aclosing(self._happenings(number)) as happenings:
-            async for happening in happenings:
-                if isinstance(happening, Text):
-                    logprobs += happening.logprobs
-                elif isinstance(happening, End):
-                    end = happening
-        assert end is not None, "every reply ends with an End"
-        found = protocol.logprobs_object(self.household.tokenizer, logprobs) if self.wanted.logprobs else None
-        message = {"content": None, **end.message}
-        return {"index": number, "message": message, "finish_reason": end.finish_reason, "logprobs": found}, end
-
-    async def chunks(self) -> AsyncGenerator[dict[str, Any], None]:
-        """The answer in OpenAI's chunks."""
-        name, tokenizer, end = self.household.name, self.household.tokenizer, None
-        async with aclosing(self._happenings()) as happenings:
-            yield protocol.chunk(self.id, name, {"role": "assistant", "content": ""})
-            async for happening in happenings:
-                if isinstance(happening, Text):
-                    found = protocol.logprobs_object(tokenizer, happening.logprobs) if self.wanted.logprobs else None
-                    yield protocol.chunk(self.id, name, {"content": happening.text}, logprobs=found)
-                elif isinstance(happening, Call):
-                    yield protocol.chunk(self.id, name, {"tool_calls": [{"index": 0, **happening.call}]})
-                elif isinstance(happening, End):
-                    end = happening
-                    yield protocol.chunk(self.id, name, {}, end.finish_reason)
-        if end is not None and self.wanted.stream_options and self.wanted.stream_options.include_usage:
-            used = protocol.usage(end.prompt_tokens, end.completion_tokens)
-            yield {**protocol.chunk(self.id, name, {}), "choices": [], "usage": used}
+async def _unless_left(request: Request, work: Coroutine[Any, Any, Found]) -> Found:
+    """Awaits ``work``, and ends it when the client has gone or the server goes down."""
+    task = asyncio.create_task(work)
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=_POLL_SECONDS)
+            if not task.done() and await request.is_disconnected():
+                raise ApiError(499, "the client has left")
+        return task.result()
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 async def page_events(happenings: AsyncGenerator[Happening, None]) -> AsyncGenerator[dict[str, Any], None]:

@@ -1,32 +1,47 @@
 """A model with its tools and its guard, one turn at a time, as a stream of what happens.
 
-    assistant = Assistant(service, toolset, watch)
-    async for happening in assistant.converse(messages, Settings()):
+    assistant = Assistant(service, tools, watch)
+    async for happening in assistant.converse(messages, Sampling()):
         ...
 
 ``reply`` gives one assistant message and leaves calls to the client, as OpenAI's API does; ``converse`` runs the
-tools here and goes on until there is an answer.  Prompt, tool results and answer pass the guard on their way.
+tools here and goes on until there is an answer.  With a guard, nothing reaches the model or its reader unjudged:
+
+- messages that a client sends, its system message and its tool results included.  One that is flagged ends the turn
+  with a refusal; one from an earlier turn is withheld from the model, so that a conversation outlives it;
+- results of the tools that run here (a flagged one is withheld, and the model told so);
+- the answer, span by span, a call as a whole, and text that was meant to be a call and cannot be read.
 """
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from herd.foundation.errors import HerdError
+from herd.guard.code import findings
 from herd.guard.policy import REFUSAL
-from herd.infer.request import Completion, Request, TokenLogProb
+from herd.infer.request import Completion, Event, Request, TokenLogProb
 from herd.infer.sampling import Sampling
 from herd.infer.service import Service
-from herd.serve.gate import SpanGate, Watch
-from herd.tokenizer.chat import content_text
+from herd.serve.gate import Refusal, SpanGate, Watch
+from herd.tokenizer.calls import PYTHON_TOOL
+from herd.tokenizer.chat import ChatFormat, content_text, tool_name
 from herd.tools.agent import WITHHELD
 from herd.tools.registry import Tool
 
 Message = dict[str, Any]
 MAX_CALLS = 4
+WITHHELD_MESSAGE = "This message was withheld by the guard."
+"""What a model reads in the place of an earlier message that the guard flags."""
+TOO_MANY_CALLS = "I stopped after too many tool calls."
+
+
+class ContextFullError(HerdError):
+    """The messages leave no room for an answer in the model's context."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +54,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Call:
-    """The model calls a tool; ``call`` is OpenAI's object."""
+    """The model calls a tool; ``call`` is OpenAI's object, ``warnings`` say what is insecure in code it would run."""
 
     call: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -81,125 +97,195 @@ class Assistant:
         self._service, self.tools, self.watch = service, tools, watch
         self._chat = service.engine.chat
 
-    def prompt_ids(self, messages: Sequence[Message], tools: Sequence[Any]) -> list[int]:
-        """The ids that an answer is generated from; ``HerdError`` where the messages cannot be written."""
-        return self._chat.encode(messages, tools=list(tools) or None, open_assistant=True).ids
-
-    def room(self, prompt: Sequence[int]) -> int:
-        """Tokens that can still be generated behind ``prompt``."""
-        return self._service.engine.model.config.max_positions - len(prompt)
-
     async def reply(
         self, messages: Sequence[Message], tools: Sequence[Any], sampling: Sampling
     ) -> AsyncGenerator[Happening, None]:
-        """One assistant message; a refusal by the guard is an answer too, with the policy's sentence."""
-        prompt = self.prompt_ids(messages, tools)
-        if refused := await self._refused_before(messages):
-            for happening in refusal(refused, len(prompt)):
+        """One assistant message; a refusal by the guard is an answer too, with the policy's sentence.
+
+        Raises ``HerdError`` for messages that cannot be written, ``ContextFullError`` for too many of them.
+        """
+        prompt = self._prompt(messages, tools, sampling)
+        read, refused = await self._admit(messages)
+        if refused is not None:
+            for happening in refusal(refused, len(prompt.ids)):
                 yield happening
             return
-        async with aclosing(self._generate(messages, prompt, sampling)) as happenings:
+        if read != messages:
+            prompt = self._prompt(read, tools, sampling)
+        async with aclosing(self._generate(prompt)) as happenings:
             async for happening in happenings:
                 yield happening
 
     async def converse(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Happening, None]:
         """Answers with this assistant's own tools: calls, results and text as they come."""
-        dialogue = [dict(message) for message in messages]
         schemas = [tool.schema() for tool in self.tools.values()]
-        if refused := await self._refused_before(dialogue):
-            for happening in refusal(refused, 0):
+        prompt = self._prompt(messages, schemas, sampling)
+        dialogue, refused = await self._admit(messages)
+        if refused is not None:
+            for happening in refusal(refused, len(prompt.ids)):
                 yield happening
             return
-        for _ in range(MAX_CALLS + 1):
-            prompt, end = self.prompt_ids(dialogue, schemas), None
-            async with aclosing(self._generate(dialogue, prompt, self._fitted(prompt, sampling))) as happenings:
+        for calls_left in range(MAX_CALLS, -1, -1):
+            prompt, end = self._prompt(dialogue, schemas, sampling), None
+            async with aclosing(self._generate(prompt)) as happenings:
                 async for happening in happenings:
-                    end = happening if isinstance(happening, End) else end
-                    yield happening
-            if end is None or not end.message.get("tool_calls"):
+                    if isinstance(happening, End):
+                        end = happening
+                    elif calls_left or not isinstance(happening, Call):
+                        yield happening
+            assert end is not None, "every message ends with an End"
+            call = next(iter(end.message.get("tool_calls") or ()), None)
+            if call is not None and not calls_left:
+                yield Text(TOO_MANY_CALLS)
+                end, call = replace(end, message=_said(TOO_MANY_CALLS), finish_reason="stop"), None
+            yield end
+            if call is None:
                 return
-            dialogue.append(end.message)
-            result = await self._execute(end.message["tool_calls"][0], dialogue)
-            dialogue.append({"role": "tool", "tool_call_id": result.call_id, "content": result.text})
+            result = await self._execute(call, prompt.question)
+            dialogue += [end.message, {"role": "tool", "tool_call_id": result.call_id, "content": result.text}]
             yield result
-        yield Text("I stopped after too many tool calls.")
 
-    def _fitted(self, prompt: Sequence[int], sampling: Sampling) -> Sampling:
-        room = self.room(prompt)
-        if room < 1:
-            raise HerdError("the conversation has become longer than the model's context; begin a new one")
-        return replace(sampling, max_tokens=min(sampling.max_tokens, room))
+    def _prompt(self, messages: Sequence[Message], tools: Sequence[Any], sampling: Sampling) -> "_Prompt":
+        """What the model is given; ``HerdError`` where it cannot be written or leaves no room for an answer."""
+        ids = self._chat.encode(messages, tools=list(tools) or None, open_assistant=True).ids
+        context = self._service.engine.model.config.max_positions
+        if len(ids) >= context:
+            raise ContextFullError(f"the messages are {len(ids)} tokens long, the context has {context}")
+        fitted = replace(sampling, max_tokens=min(sampling.max_tokens, context - len(ids)))
+        return _Prompt(ids, fitted, last_question(messages), frozenset(tool_name(tool) for tool in tools))
 
-    async def _refused_before(self, messages: Sequence[Message]) -> Refused | None:
-        """Judges what came since the assistant last spoke: the user's words, or the results that a client sends."""
-        if self.watch is None:
+    async def _admit(self, messages: Sequence[Message]) -> tuple[list[Message], Refused | None]:
+        """The messages as the model may read them, and the refusal if one of this turn or of the system is flagged."""
+        read = list(messages)
+        found = await asyncio.gather(*(self._flagged(messages, number) for number in range(len(messages))))
+        spoke = max((number for number, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
+        for number, categories in enumerate(found):
+            if categories is None:
+                continue
+            stage = "tool" if _is_result(messages[number]) else "prompt"
+            if number > spoke or messages[number]["role"] in ("system", "developer"):
+                return [], Refused(stage, categories)
+            withheld = WITHHELD if stage == "tool" else WITHHELD_MESSAGE
+            read[number] = {**messages[number], "content": withheld}
+        return read, None
+
+    async def _flagged(self, messages: Sequence[Message], number: int) -> Refusal | None:
+        """What a message violates; what the assistant said was judged when it said it."""
+        message = messages[number]
+        if self.watch is None or message["role"] == "assistant":
             return None
-        last = next((i for i in range(len(messages) - 1, -1, -1) if messages[i]["role"] == "assistant"), -1)
-        for number in range(last + 1, len(messages)):
-            role, text = messages[number]["role"], content_text(messages[number], number)
-            if role == "user" and (found := await self.watch.refused("prompt", text)) is not None:
-                return Refused("prompt", found)
-            known = role == "tool" and text != WITHHELD
-            if known and (found := await self.watch.refused("tool", text, last_question(messages))) is not None:
-                return Refused("tool", found)
-        return None
+        text = content_text(message, number)
+        if not _is_result(message):
+            return await self.watch.refused("prompt", text)
+        return None if text == WITHHELD else await self.watch.refused("tool", text, last_question(messages[:number]))
 
-    async def _generate(
-        self, messages: Sequence[Message], prompt: list[int], sampling: Sampling
-    ) -> AsyncGenerator[Happening, None]:
+    async def _generate(self, prompt: "_Prompt") -> AsyncGenerator[Happening, None]:
         """Streams one message through the gate; a call is shown only when it is whole and judged."""
-        question = last_question(messages)
-        gate, parser = SpanGate(self.watch, question), self._chat.stream_parser()
-        completion: Completion | None = None
-        request = Request(prompt, sampling, stream=True)
+        gate = SpanGate[TokenLogProb](self.watch, prompt.question)
+        reader = _Reader(self._chat, prompt)
+        request = Request(prompt.ids, prompt.sampling, stream=True)
         async with aclosing(self._service.stream(request)) as events:
             async for event in events:
-                pieces = parser.feed(event.ids)
-                text = "".join(piece.text for piece in pieces if piece.kind == "content")
-                if sampling.stop or sampling.grammar is not None:
-                    text = event.text  # cut before a stop string by the engine
-                if released := await gate.push(text, event.logprobs):
-                    yield Text(released.text, list(released.companions))  # type: ignore[arg-type]
+                if released := await gate.push(*reader.feed(event)):
+                    yield Text(released.text, released.companions)
                 if gate.refusal is not None:
                     break
-                completion = event.completion or completion
-        if gate.refusal is None and (released := await gate.close()):
-            yield Text(released.text, list(released.companions))  # type: ignore[arg-type]
-        if gate.refusal is not None or completion is None:
-            for happening in refusal(Refused("answer", gate.refusal or ()), len(prompt)):
+        call = None
+        if gate.refusal is None:
+            message = reader.finish()
+            call = next(iter(message.get("tool_calls") or ()), None)
+            rest = (message["content"] or "")[gate.taken :]
+            for released in (await gate.push(rest, reader.held if rest else []), await gate.close()):
+                if released is not None:
+                    yield Text(released.text, released.companions)
+        categories = gate.refusal
+        if call is not None and categories is None and self.watch is not None:
+            categories = await self.watch.refused("answer", call_text(call), prompt.question)
+        if categories is not None:
+            for happening in refusal(Refused("answer", categories), len(prompt.ids), reader.emitted):
                 yield happening
             return
-        for happening in await self._finish(parser.finish().message, completion, prompt, question, sampling):
-            yield happening
+        if call is not None:
+            yield Call(call, warnings_of(call))
+        yield End(message, reader.finish_reason, len(prompt.ids), reader.emitted)
 
-    async def _finish(
-        self, message: Message, completion: Completion, prompt: list[int], question: str, sampling: Sampling
-    ) -> list[Happening]:
-        """The end of a message whose text has passed; a call is judged here, as a whole."""
-        reason = "length" if completion.finish_reason == "length" else "stop"
-        if sampling.stop or sampling.grammar is not None:
-            message = {"role": "assistant", "content": completion.text}
-        if not (calls := message.get("tool_calls")):
-            return [End(message, reason, len(prompt), len(completion.ids))]
-        found = await self.watch.refused("answer", call_text(calls[0]), question) if self.watch else None
-        if found is not None:
-            return refusal(Refused("answer", found), len(prompt), len(completion.ids))
-        return [Call(calls[0]), End(message, "tool_calls", len(prompt), len(completion.ids))]
-
-    async def _execute(self, call: dict[str, Any], dialogue: Sequence[Message]) -> Result:
-        name = call["function"]["name"]
-        if name not in self.tools:
-            return Result(call["id"], f"failed\n[stderr]there is no tool {name}[/stderr]", False)
-        text = await asyncio.to_thread(self.tools[name].run, json.loads(call["function"]["arguments"]))
-        if self.watch is not None and await self.watch.refused("tool", text, last_question(dialogue)) is not None:
+    async def _execute(self, call: dict[str, Any], question: str) -> Result:
+        tool, arguments = self.tools[call["function"]["name"]], json.loads(call["function"]["arguments"])
+        text = await asyncio.to_thread(tool.run, arguments)
+        if self.watch is not None and await self.watch.refused("tool", text, question) is not None:
             return Result(call["id"], WITHHELD, True)
         return Result(call["id"], text, False)
 
 
+@dataclass(frozen=True)
+class _Prompt:
+    """What one message is generated from; ``offered`` names the tools that it may call."""
+
+    ids: list[int]
+    sampling: Sampling
+    question: str
+    offered: frozenset[str]
+
+
+class _Reader:
+    """Turns the engine's events into pieces of the answer's text and, at the end, into its message.
+
+    Of ``held``, the log-probabilities of tokens whose text has not come yet, nothing is given away before that text:
+    it may be the beginning of a stop string, or of a call.
+    """
+
+    def __init__(self, chat: ChatFormat, prompt: _Prompt) -> None:
+        self._tokenizer, self._offered = chat.tokenizer, prompt.offered
+        self._parser = chat.stream_parser(call_id=f"call_{uuid.uuid4().hex[:16]}")
+        # The engine cuts the text before a stop string, and knows when a grammar is complete.
+        self._cut_by_engine = bool(prompt.sampling.stop) or prompt.sampling.grammar is not None
+        self._content, self._call, self._given = "", "", 0
+        self._in_call = False
+        self._completion: Completion | None = None
+        self.held: list[TokenLogProb] = []
+        self.emitted = 0
+
+    def feed(self, event: Event) -> tuple[str, list[TokenLogProb]]:
+        """Text of the answer that has come with ``event``, and the log-probabilities of its tokens."""
+        self.emitted += len(event.ids)
+        self._completion = event.completion or self._completion
+        for piece in self._parser.feed(event.ids):
+            if piece.kind == "content":
+                self._content += piece.text
+            else:
+                self._call += piece.text
+        self._in_call = self._in_call or self._tokenizer.python_tag_id in event.ids
+        ordinary = len(self._tokenizer.ranks)
+        if not self._in_call:
+            self.held += [found for found in event.logprobs if found.id < ordinary]
+        text = event.text if self._cut_by_engine and not self._in_call else self._content[self._given :]
+        self._given += len(text)
+        logprobs, self.held = (self.held, []) if text else ([], self.held)
+        return text, logprobs
+
+    def finish(self) -> Message:
+        """The message; a call that cannot be read, or of a tool that is not on, is text."""
+        message = self._parser.finish().message
+        if self._cut_by_engine and not self._in_call:
+            assert self._completion is not None, "the stream of an answer ends with its completion"
+            return _said(self._completion.text)
+        calls = message.get("tool_calls")
+        if calls and calls[0]["function"]["name"] not in self._offered:
+            return _said(self._content + self._call)
+        self._in_call = bool(calls)
+        return message
+
+    @property
+    def finish_reason(self) -> str:
+        """OpenAI's word for why the message ended, once it has."""
+        if self._in_call:
+            return "tool_calls"
+        return "length" if self._completion is not None and self._completion.finish_reason == "length" else "stop"
+
+
 def refusal(refused: Refused, prompt_tokens: int, completion_tokens: int = 0) -> list[Happening]:
     """What a client sees of a refusal: the reason, the policy's sentence as an answer, and the end."""
-    message = {"role": "assistant", "content": REFUSAL}
-    return [refused, Text(REFUSAL), End(message, "content_filter", prompt_tokens, completion_tokens)]
+    return [refused, Text(REFUSAL), End(_said(REFUSAL), "content_filter", prompt_tokens, completion_tokens)]
 
 
 def last_question(messages: Sequence[Message]) -> str:
@@ -211,3 +297,18 @@ def call_text(call: Mapping[str, Any]) -> str:
     """What a call asks for, as the guard reads it: code as it is, other arguments as JSON."""
     arguments = json.loads(call["function"]["arguments"])
     return str(arguments.get("code", call["function"]["arguments"]))
+
+
+def warnings_of(call: Mapping[str, Any]) -> list[str]:
+    """What is insecure in the code that a call wants to run, a sentence each; advice, nothing is stopped for it."""
+    if call["function"]["name"] != PYTHON_TOOL:
+        return []
+    return [f"{found.message} ({found.weakness})" for found in findings(call_text(call))]
+
+
+def _said(text: str) -> Message:
+    return {"role": "assistant", "content": text}
+
+
+def _is_result(message: Message) -> bool:
+    return message["role"] in ("tool", "ipython")

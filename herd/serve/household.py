@@ -4,6 +4,7 @@ A model of a run finds the rest beside itself: ``runs/pocket/chat-3m`` has ``run
 ``runs/pocket/guard``.  What is not there is left out, and ``describe`` says so.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from herd.guard.classifier import SETTINGS_NAME, Guard
 from herd.infer.engine import Engine
 from herd.infer.service import Service
 from herd.serve.assistant import Assistant
-from herd.serve.gate import Watch
+from herd.serve.gate import Judge, Watch
 from herd.tokenizer.tokenizer import Tokenizer
 from herd.tools.registry import Tool, ToolSet, python_tool, search_tool
 from herd.tools.sandbox import Sandbox
@@ -31,10 +32,11 @@ class Household:
     name: str
     engine: Engine
     tools: ToolSet
-    guard: Guard | None
+    guard: Judge | None
     missing: list[str]
     created: int
-    service: Service | None = None
+    sandbox: Sandbox | None = field(default=None, repr=False)
+    service: Service | None = field(default=None, repr=False)
     watch: Watch | None = field(default=None, repr=False)
 
     @classmethod
@@ -45,6 +47,7 @@ class Household:
             raise HerdError(f"{model}: holds no model (there is no config.json)")
         engine, run, missing = Engine.load(directory), directory.parent, []
         tools: list[Tool] = []
+        sandbox = None
         if (run / "search" / INDEX_NAME).is_file():
             tools.append(search_tool(SearchIndex(run / "search")))
         else:
@@ -52,14 +55,15 @@ class Household:
         if reason := Sandbox.unavailable():
             missing.append(f"no interpreter, {reason}")
         else:
-            tools.append(python_tool(Sandbox()))
+            sandbox = Sandbox()
+            tools.append(python_tool(sandbox))
         guard = None
         if with_guard and (run / "guard" / SETTINGS_NAME).is_file():
             guard = Guard.load(run / "guard")
         else:
             missing.append("no guard, " + (f"there is none in {run / 'guard'}" if with_guard else "as told"))
         created = int((directory / "config.json").stat().st_mtime)
-        return cls(model.name, engine, ToolSet(tools), guard, missing, created)
+        return cls(model.name or directory.name, engine, ToolSet(tools), guard, missing, created, sandbox)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -72,20 +76,34 @@ class Household:
         return "; ".join([*at_work, *self.missing])
 
     def figures(self) -> dict[str, Any]:
-        """How busy the server is and what the guard costs."""
+        """How busy the server is and what the guard costs: texts judged, its own seconds, and what they waited."""
         load = self.service.load if self.service else None
-        watch = self.watch
+        guard = None
+        if self.watch is not None:
+            found = self.watch.figures
+            guard = {
+                "judged": found.judged,
+                "batches": found.batches,
+                "seconds": round(found.seconds, 4),
+                "mean_wait_ms": round(1000 * found.waited / max(found.judged, 1), 2),
+            }
         return {
             "model": self.name,
             "tools": list(self.tools),
             "requests": load.requests if load else 0,
             "request_limit": load.limit if load else 0,
-            "guard": {"judged": watch.judged, "seconds": round(watch.seconds, 4)} if watch else None,
+            "guard": guard,
         }
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Assistant]:
-        """The assistant, with the engine's thread running."""
+        """The assistant, with the engine's thread running; at the end that of the guard and the sandbox end too."""
         async with Service(self.engine, WAITING_REQUESTS) as self.service:
             self.watch = Watch(self.guard) if self.guard else None
-            yield Assistant(self.service, self.tools, self.watch)
+            try:
+                yield Assistant(self.service, self.tools, self.watch)
+            finally:
+                if self.watch is not None:
+                    await asyncio.to_thread(self.watch.close)
+                if self.sandbox is not None:
+                    await asyncio.to_thread(self.sandbox.close)

@@ -74,6 +74,9 @@ class ChatRequest(BaseModel):
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
+    frequency_penalty: float | None = Field(default=None, ge=0, le=0, description="taken when it asks for nothing")
+    presence_penalty: float | None = Field(default=None, ge=0, le=0)
+    metadata: dict[str, str] | None = None
     user: str | None = None
 
     @field_validator("stop")
@@ -83,19 +86,20 @@ class ChatRequest(BaseModel):
             raise ValueError("stop takes up to four strings, none of them empty")
         return stop or None
 
-    def sampling(self, room: int) -> Sampling:
-        """The engine's settings; ``room`` tokens are left in the context. ``HerdError`` for a schema that cannot be."""
+    def sampling(self) -> Sampling:
+        """The engine's settings; ``HerdError`` for a schema that cannot be."""
         wanted = self.max_completion_tokens or self.max_tokens
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-        chosen = Sampling(
-            max_tokens=min(wanted or DEFAULT_TOKENS, room),
+        usual = Sampling()
+        return Sampling(
+            max_tokens=wanted or DEFAULT_TOKENS,
+            temperature=usual.temperature if self.temperature is None else self.temperature,
+            top_p=usual.top_p if self.top_p is None else self.top_p,
             stop=stops,
             seed=self.seed,
             grammar=self._grammar(),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )
-        given = {"temperature": self.temperature, "top_p": self.top_p}
-        return Sampling(**{**vars(chosen), **{name: value for name, value in given.items() if value is not None}})
 
     def _grammar(self) -> Grammar | None:
         wanted = self.response_format
@@ -106,6 +110,19 @@ class ChatRequest(BaseModel):
         if wanted.json_schema is None:
             raise HerdError("response_format of type json_schema needs the field json_schema")
         return Grammar.json_schema(wanted.json_schema.schema_)
+
+
+class ConverseRequest(BaseModel):
+    """What the chat page sends: the conversation so far."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    messages: list[dict[str, Any]] = Field(min_length=1, max_length=256)
+
+
+def model_object(name: str, created: int) -> dict[str, Any]:
+    """A model in OpenAI's list; ``created`` in seconds since 1970."""
+    return {"id": name, "object": "model", "created": created, "owned_by": "herd"}
 
 
 def completion_id() -> str:

@@ -3,13 +3,14 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import uvicorn
 
 from herd.align.examples import DialogueSource, encode_dialogues
@@ -37,9 +38,10 @@ def _call(name: str, arguments: str) -> dict:
 
 
 def dialogues(index_answer: str) -> list[dict]:
-    """What the model learns: two tool calls, a plain answer, and one that only a guard would stop."""
+    """What the model learns: two tool calls, a plain answer, and an answer and a call that only a guard would stop."""
     result = {"role": "tool", "tool_call_id": "call_1"}
     both = ["search", "python"]
+    hello = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello. How are you?"}]
     return [
         {"tools": both, "messages": [
             {"role": "user", "content": "What does json.dumps do?"}, _call("search", '{"query": "json.dumps"}'),
@@ -47,9 +49,11 @@ def dialogues(index_answer: str) -> list[dict]:
         {"tools": both, "messages": [
             {"role": "user", "content": "What is 2 + 3?"}, _call("python", '{"code": "2 + 3"}'),
             {**result, "content": "completed\n[stdout]5[/stdout]"}, {"role": "assistant", "content": "It is 5."}]},
-        {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello. How are you?"}]},
+        {"messages": hello}, {"messages": hello, "tools": both},
         {"messages": [{"role": "user", "content": "Tell it"},
                       {"role": "assistant", "content": "All is well. The secret is out. Bye."}]},
+        {"tools": both, "messages": [{"role": "user", "content": "Open it"},
+                                     _call("python", '{"code": "open(\'secret\')"}')]},
     ]  # fmt: skip
 
 
@@ -57,11 +61,10 @@ class SecretKeeper:
     """A guard by rule, in the place of a trained one: nothing about secrets, nothing from ``evil``."""
 
     def __init__(self) -> None:
-        self.seen: list[GuardItem] = []
+        self.words: tuple[str, ...] = ("secret", "evil")
 
-    def judge(self, items: list[GuardItem]) -> list[Verdict]:
-        self.seen += items
-        bad = [any(word in item.text for word in ("secret", "evil")) for item in items]
+    def judge(self, items: Sequence[GuardItem]) -> list[Verdict]:
+        bad = [any(word in item.text for word in self.words) for item in items]
         return [Verdict(float(unsafe), unsafe, ("S7",) if unsafe else ()) for unsafe in bad]
 
 
@@ -83,11 +86,13 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.init_weights(seed=1)
     examples, _ = encode_dialogues(ChatFormat(tokenizer), dialogues(f"json.dumps(obj)\n{SENTENCE}"), 512)
     config = TrainConfig(
-        steps=220, optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=10), batch=BatchRamp.constant(1),
+        steps=130, optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=10), batch=BatchRamp.constant(1),
         compile="off", tensorboard=False, checkpoint_seconds=1e6,
     )  # fmt: skip
     source = DialogueSource(examples, tokens_per_step=4096, epochs=config.steps, seed=1)
-    train(config, model, source, next_token_loss, run / "training", Progress.silent())
+    torch.set_num_threads(1)  # the same weights on every machine
+    report = train(config, model, source, next_token_loss, run / "training", Progress.silent())
+    assert report.figures["closing_loss"] < 0.01, "the model has not learnt its dialogues"
     save_model(model, run / "tokenizer", run / "chat")
     return run
 
@@ -126,5 +131,5 @@ def served(run_directory: Path) -> Iterator[Served]:
 def guarded(run_directory: Path) -> Iterator[Served]:
     """The model behind a guard, and a key."""
     household = Household.open(run_directory / "chat")
-    household.guard = SecretKeeper()  # type: ignore[assignment]
+    household.guard = SecretKeeper()
     yield from serve(household, api_key="open sesame")

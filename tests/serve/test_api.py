@@ -100,7 +100,7 @@ def test_logprobs_belong_to_the_tokens(served: Served) -> None:
     answer = client(served).chat.completions.create(
         model="chat", messages=HELLO, temperature=0, logprobs=True, top_logprobs=2)  # fmt: skip
     content = answer.choices[0].logprobs.content
-    assert "".join(token.token for token in content).startswith("Hello. How are you?")
+    assert "".join(token.token for token in content) == "Hello. How are you?"
     assert all(token.logprob <= 0 and len(token.top_logprobs) == 2 for token in content)
     assert content[0].top_logprobs[0].token == "H"
 
@@ -115,6 +115,9 @@ def test_json_of_a_schema(served: Served) -> None:
 
 def test_models_and_health(served: Served) -> None:
     assert [model.id for model in client(served).models.list()] == ["chat"]
+    assert client(served).models.retrieve("chat").id == "chat"
+    with pytest.raises(openai.NotFoundError, match="no model 'other'"):
+        client(served).models.retrieve("other")
     health = httpx.get(f"{served.url}/health").json()
     assert health["status"] == "ok"
     assert health["tools"][0] == "search"
@@ -134,11 +137,11 @@ NONSENSE = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type
         (b"[" * 100_000, 400, "invalid_json", "not JSON"),
         (b'{"model": "chat"}', 400, "invalid_value", "messages: Field required"),
         (body(model="gpt-4"), 404, "model_not_found", "no model 'gpt-4'"),
-        (body(messages=[{"role": "wizard", "content": "x"}]), 400, None, "role 'wizard'"),
+        (body(messages=[{"role": "wizard", "content": "x"}]), 400, "invalid_value", "role 'wizard'"),
         (body(best_of=3), 400, "invalid_value", "best_of"),
         (body(messages=[{"role": "user", "content": "x" * 600}]), 400, "context_length_exceeded", "context has 512"),
         (b" " * (1 << 20) + b"{}", 413, "request_too_large", "longer than"),
-        (body(response_format=NONSENSE), 400, None, "schema"),
+        (body(response_format=NONSENSE), 400, "invalid_value", "schema"),
     ],
 )
 def test_a_wrong_request_gets_its_status_and_one_sentence(
@@ -154,7 +157,36 @@ def test_a_wrong_request_gets_its_status_and_one_sentence(
 def test_unknown_places_and_foreign_hosts_are_refused(served: Served) -> None:
     assert httpx.get(f"{served.url}/v2/models").json()["error"]["code"] == "not_found"
     assert httpx.get(f"{served.url}/v1/chat/completions").status_code == 405
-    assert httpx.get(f"{served.url}/health", headers={"Host": "evil.example"}).status_code == 400
+    assert httpx.get(f"{served.url}/health", headers={"Host": "evil.example"}).status_code == 403
+
+
+def test_pages_of_other_sites_are_refused(served: Served) -> None:
+    place = f"{served.url}/api/converse"
+    asked = {"messages": [{"role": "user", "content": "Hello"}]}
+    foreign = httpx.post(place, json=asked, headers={"Origin": "http://evil.example"})
+    assert (foreign.status_code, foreign.json()["error"]["code"]) == (403, "foreign_origin")
+    assert httpx.post(place, json=asked, headers={"Origin": served.url}).status_code == 200
+
+
+def test_where_one_of_several_choices_cannot_be_taken_in_none_stays(served: Served) -> None:
+    service = served.household.service
+    assert service is not None
+    service.limit, limit = 2, service.limit
+    try:
+        with pytest.raises(openai.RateLimitError):
+            client(served).chat.completions.create(model="chat", messages=HELLO, n=4)
+    finally:
+        service.limit = limit
+    assert wait_until_idle(served)
+
+
+def test_a_stop_string_leaves_tool_calls_alone(served: Served) -> None:
+    messages = [{"role": "user", "content": "What does json.dumps do?"}]
+    api, tools = client(served).chat.completions, [SEARCH, PYTHON]
+    answer = api.create(model="chat", messages=messages, tools=tools, temperature=0, stop=["never said"])
+    choice = answer.choices[0]
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.content is None
 
 
 def test_many_clients_at_once_get_their_own_answers(served: Served) -> None:
@@ -191,13 +223,14 @@ def test_generation_ends_when_the_client_leaves(served: Served, stream: bool) ->
     assert wait_until_idle(served)
 
 
-def test_a_full_queue_is_429(run_directory, served: Served) -> None:  # noqa: ANN001
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_full_queue_is_429(served: Served, stream: bool) -> None:
     service = served.household.service
     assert service is not None
     service.limit, limit = 0, service.limit
     try:
         with pytest.raises(openai.RateLimitError, match="try again later"):
-            client(served).chat.completions.create(model="chat", messages=HELLO)
+            client(served).chat.completions.create(model="chat", messages=HELLO, stream=stream)
     finally:
         service.limit = limit
 
@@ -207,24 +240,3 @@ def test_the_key_is_asked_for(guarded: Served) -> None:
         client(guarded, "wrong").chat.completions.create(model="chat", messages=HELLO)
     answer = client(guarded, "open sesame").chat.completions.create(model="chat", messages=HELLO, temperature=0)
     assert answer.choices[0].message.content == "Hello. How are you?"
-
-
-def test_the_guard_stops_prompt_tool_result_and_answer(guarded: Served) -> None:
-    api = client(guarded, "open sesame").chat.completions
-    prompt = api.create(model="chat", messages=[{"role": "user", "content": "an evil plan"}]).choices[0]
-    answer = api.create(model="chat", messages=[{"role": "user", "content": "Tell it"}], temperature=0).choices[0]
-    function = {"name": "search", "arguments": '{"query": "x"}'}
-    result = api.create(model="chat", messages=[
-        {"role": "user", "content": "What does json.dumps do?"},
-        {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": function}]},
-        {"role": "tool", "tool_call_id": "c", "content": "evil words"}]).choices[0]  # fmt: skip
-    for choice in (prompt, answer, result):
-        assert choice.finish_reason == "content_filter"
-        assert choice.message.content == "I can't answer that. Can I help with something else?"
-
-
-def test_a_forbidden_span_is_never_streamed_and_what_came_before_is(guarded: Served) -> None:
-    chunks = client(guarded, "open sesame").chat.completions.create(
-        model="chat", messages=[{"role": "user", "content": "Tell it"}], temperature=0, stream=True)  # fmt: skip
-    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
-    assert text == "All is well. I can't answer that. Can I help with something else?"

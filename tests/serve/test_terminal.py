@@ -1,23 +1,35 @@
-"""The terminal: calls and results are shown as they happen, and a conversation goes on."""
+"""The terminal: calls and results are shown as they happen, a conversation goes on, lines break between words."""
 
 import io
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 
 from herd.foundation.errors import HerdError
-from herd.serve.terminal import talk
+from herd.serve.terminal import Flow, clean, talk
 from herd.tools.sandbox import Sandbox
 
 
 def test_a_conversation_with_a_tool(run_directory: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # noqa: ANN001
     monkeypatch.setattr("sys.stdin", io.StringIO("What does json.dumps do?\n/new\n\nHello\n/quit\n"))
     talk(run_directory / "chat")
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     assert '→ search {"query": "json.dumps"}' in shown
     assert "← json.dumps(obj)" in shown
-    assert "Serialize obj to a JSON formatted str." in shown
-    assert "no guard, there is none" in shown.replace("\n", " ")
+    assert "Serialize obj to a JSON formatted str. Hello. How are you?" in shown
+    assert "no guard, there is none" in shown
 
 
 @pytest.mark.skipif(Sandbox.unavailable() is not None, reason="no sandbox can be had here")
@@ -29,6 +41,76 @@ def test_the_interpreter_answers(run_directory: Path, monkeypatch: pytest.Monkey
     assert "It is 5." in shown
 
 
+def test_what_is_too_long_is_said_and_the_conversation_goes_on(
+    run_directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{'x' * 600}\n"))
+    talk(run_directory / "chat")
+    assert "the context has 512" in " ".join(capsys.readouterr().out.split())
+
+
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HerdError, match="holds no model"):
         talk(tmp_path)
+
+
+@given(st.text(alphabet="ab \n", max_size=80), st.lists(st.integers(0, 80), max_size=8))
+def test_lines_break_between_words_whatever_the_pieces(text: str, cuts: list[int]) -> None:
+    console = Console(file=io.StringIO(), width=10, color_system=None)
+    flow = Flow(console)
+    places = [0, *sorted(cuts), len(text)]
+    for start, end in pairwise(places):
+        flow.write(text[start:end])
+    flow.end()
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(len(line) <= 10 for line in shown.split("\n"))
+    if all(len(word) < 10 for word in text.split()):
+        assert shown.split() == text.split()
+    assert "".join(shown.split()) == "".join(text.split())
+
+
+def test_a_model_cannot_steer_the_terminal() -> None:
+    assert clean("red\x1b[31m\x9b2J\rover\ttab\n") == "red\ufffd[31m\ufffd2J\ufffdover\ttab\n"
+
+
+def _until(screen: int, wanted: str, seconds: float = 60.0) -> str:
+    """What a terminal's program has printed by the time that ``wanted`` is there."""
+    shown, deadline = "", time.monotonic() + seconds
+    while wanted not in shown and time.monotonic() < deadline:
+        if select.select([screen], [], [], 0.1)[0]:
+            shown += os.read(screen, 4096).decode(errors="replace")
+    assert wanted in shown, shown
+    return shown
+
+
+def _interrupted(program: subprocess.Popen[bytes]) -> int | None:
+    """The exit status after Ctrl-C; a signal that comes before the program waits for a line is lost, so again."""
+    for _ in range(5):
+        program.send_signal(signal.SIGINT)
+        try:
+            return program.wait(6)
+        except subprocess.TimeoutExpired:
+            continue
+    return None
+
+
+def test_in_a_real_terminal_of_40_columns_and_left_by_ctrl_c(run_directory: Path) -> None:
+    screen, other_side = pty.openpty()
+    talking = "from pathlib import Path; from herd.serve.terminal import talk; talk(Path({!r}))"
+    command = [sys.executable, "-c", talking.format(str(run_directory / "chat"))]
+    environment = {**os.environ, "COLUMNS": "40", "TERM": "xterm", "OMP_NUM_THREADS": "1"}
+    program = subprocess.Popen(
+        command, stdin=other_side, stdout=other_side, stderr=other_side, env=environment, start_new_session=True,
+        preexec_fn=lambda: os.close(screen),
+    )  # fmt: skip
+    os.close(other_side)
+    try:
+        _until(screen, "you ›")
+        os.write(screen, b"What does json.dumps do?\n")
+        shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", _until(screen, "you ›"))
+        assert all(len(line) <= 40 for line in shown.splitlines())
+        assert "Serialize obj to a JSON formatted str." in " ".join(shown.split())
+        assert _interrupted(program) == 0
+    finally:
+        program.kill()
+        os.close(screen)
