@@ -1,14 +1,16 @@
 """Compiled layers: the two halves of every layer through ``torch.compile``, what lies between them left as it is.
 
-Attention takes documents of any lengths, so it stays outside the compiled regions and no batch causes a new
-compilation; all layers share the same two compiled functions.  On a CPU the compiler writes C++, so without a C++
-compiler, or in a run too short to repay the wait, training is eager.
+Attention takes documents of any lengths, so it stays outside the compiled regions; the number of tokens is a variable
+of the compiled code, and all layers share the same two functions.  So no batch causes a new compilation, and a resumed
+run computes with the very code of the first one, whatever batch it begins with.  On a CPU the compiler writes C++, so
+without a C++ compiler, or in a run too short to repay the wait, training is eager.
 """
 
 import os
 import shutil
+from collections.abc import Callable
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -17,9 +19,11 @@ from herd.model.layers import Layer
 
 CompileMode = Literal["auto", "on", "off"]
 
-# Compiling took 10 to 40 s and saves a fifth to a third of a step; at about 1e11 FLOP/s the wait is repaid
-# within a run of this size.
-_REPAID_FLOPS = 1.5e13
+# Compiling takes 10 to 40 s and saves about a tenth of a step; at about 1e11 FLOP/s the wait is repaid within a run
+# of this size.
+_REPAID_FLOPS = 3e13
+# Networks of several shapes may be trained in one process; beyond its limit the compiler would fall back in silence.
+_COMPILED_SHAPES = 64
 
 
 @cache
@@ -42,6 +46,11 @@ def decide_compile(mode: CompileMode, flops: float) -> str | None:
     return compiler_available()
 
 
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _COMPILED_SHAPES)
+    return torch.compile(function, dynamic=True)
+
+
 class CompiledLayers:
     """Puts compiled halves into the layers of ``model`` inside a ``with`` block; outside it the model is eager again.
 
@@ -50,7 +59,7 @@ class CompiledLayers:
 
     def __init__(self, model: nn.Module) -> None:
         self._layers = [module for module in model.modules() if isinstance(module, Layer)]
-        self._halves = [(torch.compile(layer.project), torch.compile(layer.merge)) for layer in self._layers]
+        self._halves = [(_compile(layer.project), _compile(layer.merge)) for layer in self._layers]
 
     def __enter__(self) -> None:
         for layer, (project, merge) in zip(self._layers, self._halves, strict=True):
