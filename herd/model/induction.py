@@ -6,12 +6,15 @@ is the present one and repeats it.  Training finds this circuit late: not within
 model gets (measurements in ``docs/notebook.md``).  The architecture stays Llama's; only what training starts from is
 arranged, and training is free to change it:
 
-- The embedding has a mean, so that queries and keys have something constant to hold on to.
+- The embedding is large, so that the first steps do not overrun it, and has a mean, so that queries and keys have
+  something constant to hold on to.
 - Layer 0: the first head of each key-value group reads, through the two fastest rotary pairs, the token before, and
   writes a projection of it into a subspace of its own, away from the embedding.
 - Layers above: the first head of each group compares the present token with what stands in that subspace, on rotary
   pairs slow enough not to care for distance, and its output repeats the token that it found.
 - The other matrices that write to the residual stream start at zero.
+
+What a head repeats becomes a prediction through a tied output matrix, so the circuit is laid out in tied models only.
 """
 
 import math
@@ -36,6 +39,8 @@ _PREVIOUS_LOGIT = 80.0
 _MATCH = 4.0
 _PASS_ON = 0.2
 _COPY = 0.4
+_EMBEDDING_STD = 0.25
+"""Of an embedding's elements; small ones would be overrun by the optimiser's first steps, and the circuit with them."""
 _FINAL_NORM = 8.0
 """A tied head would start sure that every token repeats itself: logits of sqrt(dim); this is what they start at."""
 
@@ -79,8 +84,9 @@ def lay_out_circuit(model: "Transformer", seed: int) -> None:
     config, circuit = model.config, draw_circuit(model.config, seed)
     embedding = model.embedding.weight
     own = torch.randn(embedding.shape, generator=torch.Generator().manual_seed(derive(seed, "circuit", "embedding")))
-    embedding.copy_(own / math.sqrt(config.dim) + MEAN * circuit.mean_E)
-    model.norm.weight.fill_(min(1.0, _FINAL_NORM / math.sqrt(config.dim)))
+    scale = _EMBEDDING_STD * math.sqrt(config.dim)
+    embedding.copy_(scale * (own / math.sqrt(config.dim) + MEAN * circuit.mean_E))
+    model.norm.weight.fill_(_FINAL_NORM / math.sqrt(config.dim) / scale)
     for number, layer in enumerate(model.layers):
         assert isinstance(layer, Layer)
         attention = layer.attention
@@ -88,6 +94,7 @@ def lay_out_circuit(model: "Transformer", seed: int) -> None:
         attention.out.weight.zero_()
         matrices = (attention.q.weight, attention.k.weight, attention.v.weight, attention.out.weight)
         _lay_out_layer(config, number, circuit, *matrices)
+        attention.out.weight.mul_(scale)
 
 
 def _lay_out_layer(

@@ -60,10 +60,9 @@ class Transformer(nn.Module):
     def init_weights(self, seed: int, induction: bool = True) -> None:
         """Draws every matrix from its own seed, so that neither order nor sharding changes what a name receives.
 
-        The paper gives no initialisation; ours is normal with variance 1/fan-in.  With ``induction`` (the default for
-        what is trained from nothing, see the module of that name) the embedding has unit rows and a mean, the
-        circuit's heads are laid out, and all else that writes to the residual stream starts at zero.  Without it those
-        matrices are divided by sqrt(2 * layers), and the embedding's deviation is 0.02.
+        The paper gives no initialisation; ours is normal with variance 1/fan-in, and 0.02 for the embedding; matrices
+        that write to the residual stream are further divided by sqrt(2 * layers).  With ``induction``, the default,
+        a model with a tied head then gets the circuit of the module of that name, and starts by copying.
         """
         for name, parameter in self.named_parameters():
             if parameter.ndim == 1:
@@ -73,7 +72,7 @@ class Transformer(nn.Module):
             if name.endswith(("attention.out.weight", "ffn.down.weight")):
                 std /= math.sqrt(2 * self.config.layers)
             _fill_normal(parameter, std, derive(seed, "init", name))
-        if induction:
+        if induction and self.config.tied:
             lay_out_circuit(self, seed)
 
 
