@@ -23,7 +23,16 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", hel
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a setting; may be repeated")]
 
 # What the file system refuses is the user's to mend; any other error of the system is a defect.
-_MENDABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE}
+_MENDABLE = {
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.EMFILE,
+}
 
 
 def refusing(verb: Callable[..., None]) -> Callable[..., None]:
@@ -78,5 +87,5 @@ def make(
     from herd.pipeline.alone import make_alone
 
     started = time.monotonic()
-    made = make_alone(verb, settings, inputs, out, run, Progress(), outside)
+    made = make_alone(verb, settings, inputs, out, run, Progress(sys.stderr), outside)
     print(f"{out}: made in {time.monotonic() - started:.1f} s" if made else f"{out}: nothing to do, it is up to date")

@@ -1,6 +1,7 @@
 """The verbs for a whole run and what it made: ``herd run | plan | report | lineage | chat | serve | scale fit``."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ def run(
         print(json.dumps(loaded.model_dump(mode="json"), indent=2))
         print(describe_plan(loaded))
         return
-    print(raise_herd(loaded, Progress()))
+    print(raise_herd(loaded, Progress(sys.stderr)))
 
 
 def plan(recipe: RecipeArgument, overrides: Overrides = None) -> None:

@@ -16,7 +16,7 @@ from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
 from herd.foundation.files import digest_file
 from herd.foundation.progress import Progress
-from herd.pipeline.disk import DiskFullError
+from herd.pipeline.disk import DiskFullError, is_full
 from herd.pipeline.graph import Stage, make_artifact, reason_to_run
 from herd.pipeline.lock import exclusive
 from herd.pipeline.manifest import Manifest, content_digest, describe_files
@@ -53,15 +53,34 @@ def make_alone(
     if not _is_free(stage, digests, known, out):
         return False
     holder = final.parent / f".{final.name}.partial"
-    with exclusive(holder):
-        try:
-            make_artifact(stage, dict(inputs), digests, known, holder / final.name, final, progress)
-        except HerdError as error:
-            if not isinstance(error, DiskFullError):
-                shutil.rmtree(holder)
-            raise
-        shutil.rmtree(holder)
+    try:
+        with exclusive(holder):
+            _make(stage, inputs, digests, known, holder, final, progress)
+    except OSError as error:
+        if is_full(error, final):
+            raise DiskFullError(out) from error
+        raise
     return True
+
+
+def _make(
+    stage: Stage,
+    inputs: Mapping[str, Path],
+    digests: Mapping[str, str],
+    known: dict[str, str],
+    holder: Path,
+    final: Path,
+    progress: Progress,
+) -> None:
+    """Makes the artifact; a mistake leaves nothing, from what a full disk or a kill leaves the next call goes on."""
+    try:
+        make_artifact(stage, inputs, digests, known, holder / final.name, final, progress)
+    except DiskFullError:
+        raise
+    except HerdError:
+        shutil.rmtree(holder)
+        raise
+    shutil.rmtree(holder)
 
 
 def _look_at(inputs: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, str]]:

@@ -24,12 +24,14 @@ class DiskFullError(HerdError):
 
 
 def is_full(error: BaseException, place: Path) -> bool:
-    """Whether ``error`` tells of a full disk, or the one that holds ``place`` has next to nothing left."""
+    """Whether ``error`` tells of a full disk, or it is no user's mistake and ``place`` has next to nothing left."""
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in _NUMBERS:
             return True
         if any(words in str(cause).lower() for words in _WORDS):
             return True
+    if isinstance(error, HerdError):
+        return False
     existing = next(path for path in (place, *place.absolute().parents) if path.exists())
     return shutil.disk_usage(existing).free < _LEAST_BYTES
 

@@ -109,7 +109,7 @@ def make_artifact(
     try:
         stage.run(paths, partial, progress)
     except Exception as error:
-        if not isinstance(error, HerdError) and is_full(error, partial):
+        if is_full(error, partial):
             raise DiskFullError(final) from error
         raise
     files = describe_files(partial)

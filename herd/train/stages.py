@@ -129,7 +129,7 @@ class HeldOutLoss:
 
     def __init__(self, tokens: Path, stream: TokenStream, config: PretrainConfig) -> None:
         self.shares: dict[str, float] = {}
-        shards = open_shards(tokens, "heldout")
+        shards = open_shards(tokens, "heldout") if any((tokens / "heldout").glob("*.bin")) else {}
         for source, share in zip(stream.sources, stream.shares, strict=True):
             if len(shards.get(source.shard.name, ())):
                 self.shares[source.shard.name] = self.shares.get(source.shard.name, 0.0) + share
