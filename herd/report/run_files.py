@@ -1,8 +1,8 @@
 """Reads what a run left on the disk; what is not there reads as empty, so that an unfinished run has a report too."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, read_jsonl
 
+INITIAL, BASE, CHAT = "initial-", "base-", "chat-"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -18,10 +20,33 @@ class Run:
 
     path: Path
 
+    @cached_property
     def stages(self) -> dict[str, dict[str, Any]]:
         """The manifests of the finished stages, in the order in which they finished."""
-        found = [read_json(path) for path in self.path.glob("*/manifest.json") if not path.parent.is_symlink()]
+        places = [path for path in self.path.glob("[!.]*/manifest.json") if not path.parent.is_symlink()]
+        found = [read_json(path) for path in places]
         return {manifest["stage"]: manifest for manifest in sorted(found, key=lambda one: one["finished"])}
+
+    @cached_property
+    def members(self) -> list[str]:
+        """The sizes of the herd by name, smallest first."""
+        names = [name.removeprefix(INITIAL) for name in self.stages if name.startswith(INITIAL)]
+        return sorted(names, key=lambda name: self.stats(INITIAL + name).get("parameters", 0))
+
+    @cached_property
+    def flagship(self) -> str | None:
+        """The directory that ``chat`` points to; in an unfinished run the largest aligned model there is."""
+        link = self.path / "chat"
+        if link.exists():
+            return link.resolve().name
+        aligned = [CHAT + name for name in self.members if CHAT + name in self.stages]
+        return aligned[-1] if aligned else None
+
+    @cached_property
+    def results(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Figures by model and measure."""
+        published = self.json("results.json") or self.json("evaluation/results.json")
+        return published.get("models", {})
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON object of the run, or an empty one."""
@@ -42,25 +67,28 @@ class Run:
         path = self.path / "evaluation" / "items.jsonl"
         return read_jsonl(path) if path.exists() else iter(())
 
-    def rejects(self, per_reason: int, characters: int) -> list[dict[str, Any]]:
+    def rejects(self, per_rule: int, characters: int) -> list[dict[str, Any]]:
         """For every rule some rejected documents, with their reason and how they begin."""
         chosen: dict[str, list[dict[str, Any]]] = {}
-        for shard in sorted((self.path / "documents" / "rejects").glob("*.parquet")):
-            for batch in pq.ParquetFile(shard).iter_batches(256, columns=["rule", "reason", "url", "text"]):
-                for row in batch.to_pylist():
-                    kept = chosen.setdefault(row["rule"], [])
-                    if len(kept) < per_reason:
-                        kept.append({**row, "text": row["text"][:characters]})
+        for folder in ("documents", "corpus"):
+            for shard in sorted((self.path / folder / "rejects").glob("*.parquet")):
+                _choose(shard, chosen, per_rule, characters)
+            if chosen:
+                break
         return [row for rule in sorted(chosen) for row in chosen[rule]]
+
+
+def _choose(shard: Path, chosen: dict[str, list[dict[str, Any]]], per_rule: int, characters: int) -> None:
+    for batch in pq.ParquetFile(shard).iter_batches(256, columns=["rule", "reason", "url", "text"]):
+        for row in batch.to_pylist():
+            kept = chosen.setdefault(row["rule"], [])
+            if len(kept) < per_rule:
+                kept.append({**row, "text": row["text"][:characters]})
 
 
 def open_run(path: Path) -> Run:
     """The run in ``path``; a directory without a finished stage is a ``HerdError``."""
-    if not any(path.glob("*/manifest.json")):
+    run = Run(path)
+    if not run.stages:
         raise HerdError(f"{path}: holds no finished stage of a run")
-    return Run(path)
-
-
-def as_json(value: Any) -> str:
-    """JSON for people."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return run

@@ -1,77 +1,151 @@
-"""Numbers as people read them: shares with their interval, sizes with their unit, tables of measures by model."""
+"""Numbers as people read them, and tables of measures by model with their intervals."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from herd.report.measures import GROUPS, Measure, describe, order
+
 Row = Mapping[str, Any]
+Models = Mapping[str, Mapping[str, Row]]
+ABSENT = "–"
+_DIGITS = {"bits": 3, "rating": 0, "number": 2}
 
-# Measures that are not shares, with the number of digits to print.
-_PLAIN = {"arena_rating": 0}
 
-
-def number(value: float) -> str:
-    """A count or a size in short: 1,234 or 3.2M or 5.4e13."""
-    for limit, unit in ((1e15, None), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+def number(value: float | None) -> str:
+    """A count or a size in short: 1,234 or 3.2M; a dash for none."""
+    if value is None:
+        return ABSENT
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
-            return f"{value:.2e}" if unit is None else f"{value / {'G': 1e9, 'M': 1e6, 'k': 1e3}[unit]:.1f}{unit}"
+            return f"{value / {'G': 1e9, 'M': 1e6, 'k': 1e3}[unit]:.1f}{unit}"
     return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
 
 
-def duration(seconds: float) -> str:
-    """Minutes and seconds."""
-    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {seconds % 60:.0f} s"
+def scientific(value: float | None) -> str:
+    """FLOPs: 5.4e13; a dash for none."""
+    return ABSENT if not value else f"{value:.1e}".replace("e+", "e")
 
 
-def measured(measure: str, row: Row | None) -> str:
-    """A figure with its 95% interval, as a share, in bits or as a rating; the reason where it was not measured."""
+def duration(seconds: float | None) -> str:
+    """Minutes and seconds; a dash for none."""
+    if seconds is None:
+        return ABSENT
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def gigabytes(value: float | None) -> str:
+    """Bytes in gigabytes; a dash for none or nothing."""
+    return f"{value / 1e9:.2f} GB" if value else ABSENT
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """A share in per cent; a dash for none."""
+    return ABSENT if value is None else f"{100 * value:.{digits}f}%"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """A number with that many digits behind the point; a dash for none."""
+    return ABSENT if value is None else f"{value:.{digits}f}"
+
+
+@dataclass
+class Cell:
+    """A figure: value and interval in words, ``bar`` places both on a line from 0 to 100; or the ``note`` why not."""
+
+    value: str = ABSENT
+    interval: str = ""
+    bar: tuple[float, float, float] | None = None
+    note: int | None = None
+    best: bool = False
+
+
+@dataclass
+class Line:
+    """A measure with its cells, one a model; ``n`` counts the items behind them."""
+
+    title: str
+    detail: bool
+    n: str
+    cells: list[Cell]
+
+
+@dataclass
+class Table:
+    """Measures by model; ``parts`` are the models' kinds with how many columns each has, ``notes`` the footnotes."""
+
+    group: str
+    parts: list[tuple[str, int]]
+    models: list[str]
+    lines: list[Line]
+    notes: list[str] = field(default_factory=list)
+
+
+def figure(measure: Measure, row: Row) -> tuple[str, str]:
+    """A value and its 95% interval in words."""
+    value, low, high = row["value"], row["low"], row["high"]
+    if measure.unit == "share":
+        return f"{value:.1%}", f"{100 * low:.1f}–{100 * high:.1f}"
+    digits = _DIGITS[measure.unit]
+    return f"{value:,.{digits}f}", f"{low:,.{digits}f}–{high:,.{digits}f}"
+
+
+def tables(models: Models, columns: Mapping[str, Sequence[str]]) -> list[Table]:
+    """A table for every group of measures; ``columns`` maps the models' kinds to their names, in order.
+
+    Models without a figure in a group are left out of its table.
+    """
+    measures = [describe(name) for name in {name for rows in models.values() for name in rows}]
+    found = []
+    for group in GROUPS:
+        chosen = sorted((measure for measure in measures if measure.group == group), key=order)
+        if chosen:
+            found.append(_table(group, chosen, models, columns))
+    return found
+
+
+def _table(group: str, measures: Sequence[Measure], models: Models, columns: Mapping[str, Sequence[str]]) -> Table:
+    names = {measure.name for measure in measures}
+    kept = {kind: [name for name in those if names & set(models[name])] for kind, those in columns.items()}
+    shown = [name for those in kept.values() for name in those]
+    table = Table(group, [(kind, len(those)) for kind, those in kept.items() if those], shown, [])
+    for measure in measures:
+        rows = [models[name].get(measure.name) for name in shown]
+        cells = [_cell(measure, row, table.notes) for row in rows]
+        _mark_best(measure, rows, cells)
+        table.lines.append(Line(measure.title, measure.detail, _range([row["n"] for row in rows if row]), cells))
+    return table
+
+
+def _cell(measure: Measure, row: Row | None, notes: list[str]) -> Cell:
     if row is None:
-        return "–"
+        return Cell()
     if row["value"] is None:
-        return str(row.get("note", "not measured"))
-    if measure in _PLAIN or measure.startswith("bits_per_byte"):
-        digits = _PLAIN.get(measure, 3)
-        return f"{row['value']:.{digits}f} ({row['low']:.{digits}f}–{row['high']:.{digits}f})"
-    return f"{row['value']:.1%} ({row['low']:.1%}–{row['high']:.1%})"
+        note = str(row.get("note", "not measured"))
+        if note not in notes:
+            notes.append(note)
+        return Cell(note=notes.index(note) + 1)
+    value, interval = figure(measure, row)
+    bar = (100 * row["low"], 100 * row["value"], 100 * row["high"]) if measure.unit == "share" else None
+    return Cell(value, interval, bar)
 
 
-def title(measure: str) -> str:
-    """A measure's name in words."""
-    return measure.replace("_", " ")
+def _mark_best(measure: Measure, rows: Sequence[Row | None], cells: Sequence[Cell]) -> None:
+    """Marks the best value, and none where all are alike or there is nothing to be better at."""
+    values = {place: row["value"] for place, row in enumerate(rows) if row is not None and row["value"] is not None}
+    if measure.better == "neither" or len(set(values.values())) < 2:
+        return
+    best = max(values.values()) if measure.better == "high" else min(values.values())
+    for place, value in values.items():
+        cells[place].best = value == best
 
 
-def grouped(models: Mapping[str, Mapping[str, Row]]) -> dict[str, list[str]]:
-    """All measures, put together by what they are about, each group in a fixed order."""
-    groups: dict[str, list[str]] = {
-        "Tools and answers": [], "Safety": [], "Long context": [], "Held-out text": [], "Guard": [], "Arena": []
-    }  # fmt: skip
-    for measure in sorted({measure for rows in models.values() for measure in rows}):
-        groups[_group(measure)].append(measure)
-    return {name: measures for name, measures in groups.items() if measures}
-
-
-def _group(measure: str) -> str:
-    if measure.startswith("bits_per_byte"):
-        return "Held-out text"
-    if measure.startswith("needle"):
-        return "Long context"
-    if measure.startswith("arena"):
-        return "Arena"
-    if measure.endswith(("precision", "recall", "f1", "false_positive_rate")):
-        return "Guard"
-    if any(word in measure for word in ("refus", "violation", "injection", "borderline")):
-        return "Safety"
-    return "Tools and answers"
-
-
-def matrix(models: Mapping[str, Mapping[str, Row]], measures: Sequence[str]) -> dict[str, Any]:
-    """A table of measures by model, with the number of items a cell rests on; models without any are left out."""
-    names = [name for name, rows in models.items() if any(measure in rows for measure in measures)]
-    rows = [
-        {
-            "title": title(measure),
-            "n": max((models[name][measure]["n"] for name in names if measure in models[name]), default=0),
-            "cells": [measured(measure, models[name].get(measure)) for name in names],
-        }
-        for measure in measures
-    ]
-    return {"models": names, "rows": rows}
+def _range(counts: Sequence[int]) -> str:
+    counts = [count for count in counts if count]
+    if not counts:
+        return ABSENT
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
