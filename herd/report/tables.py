@@ -19,12 +19,15 @@ def number(value: float | None) -> str:
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
             return f"{value / {'G': 1e9, 'M': 1e6, 'k': 1e3}[unit]:.1f}{unit}"
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:,.2f}"
 
 
 def scientific(value: float | None) -> str:
     """FLOPs: 5.4e13; a dash for none."""
-    return ABSENT if not value else f"{value:.1e}".replace("e+", "e")
+    if not value:
+        return ABSENT
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def duration(seconds: float | None) -> str:
