@@ -1,7 +1,7 @@
 """The wheel alone is enough: recipes, templates and word lists travel in it, and ``herd`` runs in an empty directory.
 
 The wheel is built from a copy of the tree and installed beside the packages that are there already, so that nothing is
-fetched.  ``HERD_WHEEL_RUN=1`` raises the miniature herd with it too, which takes some minutes.
+fetched.  It then raises the miniature herd, which takes some minutes.
 """
 
 import os
@@ -77,7 +77,6 @@ def test_the_installed_command_answers_in_an_empty_directory(site: Path, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not os.environ.get("HERD_WHEEL_RUN"), reason="takes minutes; set HERD_WHEEL_RUN=1")
 @pytest.mark.timeout(1200)
 def test_the_miniature_herd_is_raised_from_the_wheel(site: Path, tmp_path: Path) -> None:
     installed(site, tmp_path, "run", "mini")
