@@ -65,8 +65,7 @@ class Withholder:
 
     def _remember(self, words: list[str]) -> None:
         body = _BETWEEN_WORDS.join(map(re.escape, words))
-        whole_lines = rf"^{_BLANK}{body}{_BLANK}(?:\n|\Z)"
-        sentence = _Sentence(frozenset(words[1:-1]), re.compile(rf"{whole_lines}|{body}", re.MULTILINE))
+        sentence = _Sentence(frozenset(words[1:-1]), re.compile(body))
         # The first and the last word may touch a quote or a bracket; those between them are words of the text.
         longest = max(sentence.inside, key=lambda word: (len(word), word), default="")
         (self._by_word[longest] if len(longest) >= _SHORTEST_KEY else self._short).append(sentence)
@@ -77,10 +76,10 @@ class Withholder:
         for passage in sorted(self._passages.get(document_id, ()), key=lambda found: (-len(found), found)):
             kept = self._without_passage(kept, passage)
         for sentence in self._candidates(kept):
-            # What a cut brings together may read like the sentence again.
-            while (cut := sentence.pattern.subn("", kept))[1]:
-                kept, times = cut
-                self.withheld.sentences += times
+            # From the start after each cut: what it brings together may read like the sentence again.
+            while match := sentence.pattern.search(kept):
+                kept = _without(kept, *match.span())
+                self.withheld.sentences += 1
         if len(kept) != len(text):
             self.withheld.documents += 1
             self.withheld.characters += len(text) - len(kept)
@@ -95,10 +94,20 @@ class Withholder:
     def _without_passage(self, text: str, passage: str) -> str:
         """Cuts the passage with the blank lines after it; before it, where it is the last."""
         body = r"\s+".join(map(re.escape, passage.split()))
-        match = re.search(rf"^{_BLANK}{body}{_BLANK}(?:\n+|\Z)", text, re.MULTILINE)
+        match = re.search(rf"(?:^|(?<=\n)){_BLANK}{body}{_BLANK}(?=\n|\Z)", text)
         if match is None:
             self.withheld.unplaced += 1
             return text
         self.withheld.passages += 1
-        before, after = text[: match.start()], text[match.end() :]
+        before, after = text[: match.start()], text[match.end() :].lstrip("\n")
         return before + after if after else before.rstrip("\n")
+
+
+def _without(text: str, start: int, end: int) -> str:
+    """The text without that stretch, and without its lines where they hold nothing else."""
+    before, after = text[:start], text[end:]
+    line_start = before.rfind("\n") + 1
+    rest, _, following = after.partition("\n")
+    if before[line_start:].strip() or rest.strip():
+        return before + after
+    return text[:line_start] + following
