@@ -155,10 +155,10 @@ def alignment(run: Run) -> dict[str, Any] | None:
 
 
 def guard(run: Run) -> dict[str, Any] | None:
-    """What the guard was trained on, and what its calibration said."""
+    """What the guard was trained on, and what its calibration said of every kind of item."""
     stats = run.stats("guard")
     if not stats:
         return None
-    calibration = stats.get("calibration", {})
-    plain = {key: value for key, value in calibration.items() if isinstance(value, int | float)}
-    return {"examples": stats.get("examples"), "calibration": plain}
+    kinds = {kind: figures for kind, figures in stats.get("calibration", {}).items() if isinstance(figures, dict)}
+    names = list(dict.fromkeys(name for figures in kinds.values() for name in figures))
+    return {"examples": stats.get("examples"), "kinds": kinds, "names": names}
