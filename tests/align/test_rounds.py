@@ -1,7 +1,5 @@
 """The steps of alignment form a graph in which everything read is made before, and every size goes the whole way."""
 
-
-
 from herd.align.rounds import AlignConfig, RoundConfig, alignment_steps
 from herd.align.sft import SftConfig
 
