@@ -86,13 +86,13 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.init_weights(seed=1)
     examples, _ = encode_dialogues(ChatFormat(tokenizer), dialogues(f"json.dumps(obj)\n{SENTENCE}"), 512)
     config = TrainConfig(
-        steps=130, optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=10), batch=BatchRamp.constant(1),
+        steps=180, optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=10), batch=BatchRamp.constant(1),
         compile="off", tensorboard=False, checkpoint_seconds=1e6,
     )  # fmt: skip
     source = DialogueSource(examples, tokens_per_step=4096, epochs=config.steps, seed=1)
     torch.set_num_threads(1)  # the same weights on every machine
     report = train(config, model, source, next_token_loss, run / "training", Progress.silent())
-    assert report.figures["closing_loss"] < 0.01, "the model has not learnt its dialogues"
+    assert report.figures["closing_loss"] < 1e-3, "the model has not learnt its dialogues"
     save_model(model, run / "tokenizer", run / "chat")
     return run
 
