@@ -51,7 +51,11 @@ class RoundConfig(Config):
 
 
 class AlignConfig(Config):
-    """Synthesis, the first finetuning and the rounds; ``learning_rates`` change the two finetunings per member."""
+    """Synthesis, the first finetuning and the rounds.
+
+    ``learning_rates`` and ``data_shares`` change the finetunings of a member: where a size must be cheaper, it is its
+    data that is cut, never a stage.
+    """
 
     synthesis: SynthesisConfig = SynthesisConfig()
     bootstrap: SftConfig = SftConfig(tokens=150_000)
@@ -59,6 +63,7 @@ class AlignConfig(Config):
         default=(RoundConfig(sft=SftConfig(tokens=250_000)), RoundConfig(sft=SftConfig(tokens=800_000))), min_length=1
     )
     learning_rates: dict[str, float] = {}
+    data_shares: dict[str, float] = Field(default={}, description="of the finetunings' tokens; 1 where it says nothing")
 
 
 @dataclass(frozen=True)
@@ -122,13 +127,16 @@ def _synthesis_step(config: AlignConfig, seed: int) -> Step:
     return Step("dialogues", run, _json(settings), {"tasks": "tasks", "search": "search"})
 
 
-def _finetuning(config: AlignConfig, settings: SftConfig, member: str) -> SftConfig:
+def finetuning(config: AlignConfig, settings: SftConfig, member: str) -> SftConfig:
+    """A finetuning with the member's own rate and share of the tokens."""
     rate = config.learning_rates.get(member, settings.optimizer.learning_rate)
-    return settings.model_copy(update={"optimizer": settings.optimizer.model_copy(update={"learning_rate": rate})})
+    tokens = settings.tokens and max(round(settings.tokens * config.data_shares.get(member, 1.0)), 1)
+    optimizer = settings.optimizer.model_copy(update={"learning_rate": rate})
+    return settings.model_copy(update={"optimizer": optimizer, "tokens": tokens})
 
 
 def _bootstrap_step(config: AlignConfig, member: str, seed: int) -> Step:
-    settings = _seeded(_finetuning(config, config.bootstrap, member), seed, member, "bootstrap")
+    settings = _seeded(finetuning(config, config.bootstrap, member), seed, member, "bootstrap")
     return _sft_step(f"bootstrap-{member}", settings, member, ["dialogues"])
 
 
@@ -150,13 +158,13 @@ def _round_steps(config: AlignConfig, member: str, number: int, models: tuple[st
     preferences = _seeded(settings.preferences, seed, member, number, "preferences")
     judge = _seeded(settings.reward, seed, member, number, "reward")
     sampling = _seeded(settings.sampling, seed, member, number, "samples")
-    finetuning = _seeded(_finetuning(config, settings.sft, member), seed, member, number, "sft")
+    tuning = _seeded(finetuning(config, settings.sft, member), seed, member, number, "sft")
     dialogues = ["dialogues", *(f"samples-{earlier}-{member}" for earlier in rounds)]
     return [
         _preferences_step(f"preferences-{number}-{member}", preferences, models),
         _reward_step(f"reward-{number}-{member}", judge, member, [f"preferences-{n}-{member}" for n in rounds]),
         _samples_step(f"samples-{number}-{member}", sampling, models[0], f"reward-{number}-{member}"),
-        _sft_step(f"sft-{number}-{member}", finetuning, member, dialogues),
+        _sft_step(f"sft-{number}-{member}", tuning, member, dialogues),
         _dpo_step(f"dpo-{number}-{member}", _seeded(settings.dpo, seed, member, number, "dpo"), member, number),
         _average_step(f"chat-{member}" if last else f"chat-{number}-{member}", settings.average, member, number),
     ]

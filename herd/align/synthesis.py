@@ -165,7 +165,7 @@ def swap(task: Task, bank: Sequence[_Page], chance: random.Random) -> tuple[Task
 
 def _letter_of(task: Task) -> str:
     """The letter that a counting task asks for, as it stands in its code."""
-    _, _, tail = str(task.expected["code"]).rpartition('count("')
+    _, _, tail = str(task.expected["code"]).rpartition('", "')
     return tail[:1] or "e"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from herd.align.rounds import RoundConfig
+from herd.align.rounds import RoundConfig, finetuning
 from herd.model.config import ModelConfig
 from herd.pipeline.recipe import Member, Recipe
 from herd.pipeline.road.pretraining import anneal_config, initial_config, long_config
@@ -75,14 +75,15 @@ def _alignment(recipe: Recipe, name: str, shape: ModelConfig, peak: float) -> It
     def fit(tokens: float) -> Estimate:
         return training(shape, int(tokens), _DIALOGUE_TOKENS, 2048, peak)
 
-    yield f"bootstrap-{name}", fit(recipe.alignment.bootstrap.tokens or 0)
-    rounds = recipe.alignment.rounds
+    plan = recipe.alignment
+    yield f"bootstrap-{name}", fit(finetuning(plan, plan.bootstrap, name).tokens or 0)
+    rounds = plan.rounds
     for number, settings in enumerate(rounds, start=1):
         asked, sampled = _answers(settings)
         yield f"preferences-{number}-{name}", generation(shape, asked * _WRITTEN_TOKENS, _DECODED_PER_SECOND)
         yield f"reward-{number}-{name}", fit(settings.reward.epochs * number * asked / 2 * _DIALOGUE_TOKENS)
         yield f"samples-{number}-{name}", generation(shape, sampled * _WRITTEN_TOKENS, _DECODED_PER_SECOND)
-        yield f"sft-{number}-{name}", fit(settings.sft.tokens or 0)
+        yield f"sft-{number}-{name}", fit(finetuning(plan, settings.sft, name).tokens or 0)
         yield f"dpo-{number}-{name}", fit(settings.dpo.epochs * asked / 2 * _DIALOGUE_TOKENS * 4 / 3)
         yield f"chat-{name}" if number == len(rounds) else f"chat-{number}-{name}", Estimate(seconds=0.5)
 

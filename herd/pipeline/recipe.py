@@ -7,7 +7,7 @@ override.  Every part is the configuration of the stage that it names; defaults 
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -49,13 +49,18 @@ class Scaling(Config):
 
 
 class LongContext(Config):
-    """Steps of growing length, each trained again, up to ``attempts`` times, until its gate is passed."""
+    """Steps of growing length, each trained again, up to ``attempts`` times, until its gate is passed.
+
+    A gate that stays shut stops the run, as in the paper; ``if_shut: go on`` says so and goes on, for recipes whose
+    smallest sizes may never pass.
+    """
 
     lengths: tuple[int, ...] = Field(min_length=1)
     learning_rate_share: float = Field(default=0.3, gt=0, le=1, description="of the member's peak")
     rows: int = Field(default=4, gt=0)
     gate: GateConfig = GateConfig()
     attempts: int = Field(default=3, ge=1)
+    if_shut: Literal["stop", "go on"] = Field(default="stop", description="what a gate does that stays shut")
 
     @model_validator(mode="after")
     def _grows(self) -> "LongContext":

@@ -82,7 +82,7 @@ def counting(shape: str, sentence: str, letter: str) -> tuple[str, int]:
         return f'len("{sentence}")', len(sentence)
     if shape == "words":
         return f'len("{sentence}".split())', len(sentence.split())
-    return f'"{sentence}".count("{letter}")', sentence.count(letter)
+    return f'str.count("{sentence}", "{letter}")', sentence.count(letter)
 
 
 def _is_countable(letter: str, sentence: str) -> bool:

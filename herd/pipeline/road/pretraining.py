@@ -14,7 +14,7 @@ from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, write_json
 from herd.foundation.progress import Progress
 from herd.pipeline.graph import Stage
-from herd.pipeline.recipe import Member, Recipe
+from herd.pipeline.recipe import LongContext, Member, Recipe
 from herd.train.stages import PretrainConfig, RowsFrom, pretrain
 
 Inputs = Mapping[str, Path]
@@ -78,28 +78,27 @@ def _long_stage(recipe: Recipe, name: str, member: Member, length: int, before: 
     config, plan = long_config(recipe, member, length), recipe.long_context
 
     def run(inputs: Inputs, out: Path, progress: Progress) -> None:
-        lengthen(config, plan.gate, plan.attempts, inputs, out, progress)
+        lengthen(config, plan, inputs, out, progress)
 
     part = {
         "train": config.model_dump(mode="json"),
         "gate": plan.gate.model_dump(mode="json"),
         "attempts": plan.attempts,
+        "if_shut": plan.if_shut,
     }
     inputs = {"tokens": "tokens", "tokenizer": "tokenizer", "documents": "documents", "model": before}
     return Stage(f"long-{name}-{length}", run, part, inputs)
 
 
-def lengthen(
-    config: PretrainConfig, gate: GateConfig, attempts: int, inputs: Inputs, out: Path, progress: Progress
-) -> None:
-    """Trains at the new length until the gate is passed; a gate that stays shut after ``attempts`` is a ``HerdError``.
+def lengthen(config: PretrainConfig, plan: LongContext, inputs: Inputs, out: Path, progress: Progress) -> None:
+    """Trains at the new length until the gate is passed; one that stays shut stops the run or is passed with a word.
 
     Every attempt goes on from the one before with a seed of its own; ``stats.json`` keeps what each gate saw.
     """
-    length = config.sequence_length
+    length, gate = config.sequence_length, plan.gate
     before = _measured(gate, inputs["model"], inputs["documents"], length, out / "gate-before.json")
-    start, refusal, seen = inputs["model"], None, [before]
-    for attempt in range(1, attempts + 1):
+    start, refusal, seen, attempt = inputs["model"], None, [before], 0
+    for attempt in range(1, plan.attempts + 1):
         trained = out / f"attempt-{attempt}"
         if not (trained / "stats.json").exists():
             trained.mkdir(exist_ok=True)
@@ -112,10 +111,12 @@ def lengthen(
         start = trained
         if refusal is None:
             break
-    else:
-        raise HerdError(f"{out.name}: {refusal}, after {attempts} attempts; give it more tokens or a lower gate")
+    if refusal is not None and plan.if_shut == "stop":
+        raise HerdError(f"{out.name}: {refusal}, after {attempt} attempts; give it more tokens or a lower gate")
     save_model(load_transformer(start), inputs["tokenizer"], out)
-    write_json(out / "stats.json", {"gates": seen, "attempts": attempt, "training": read_json(start / "stats.json")})
+    trainings = [read_json(out / f"attempt-{number}" / "stats.json") for number in range(1, attempt + 1)]
+    stats = {"gates": seen, "attempts": attempt, "refusal": refusal, "training": trainings[-1]}
+    write_json(out / "stats.json", stats | {"flops": sum(training["flops"] for training in trainings)})
 
 
 def _measured(gate: GateConfig, model: Path, corpus: Path, length: int, file: Path) -> dict[str, Any]:
