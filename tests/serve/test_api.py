@@ -90,10 +90,10 @@ def test_a_seed_repeats_an_answer_and_n_gives_several(served: Served) -> None:
     }
     answers = [api.create(**settings, seed=seed).choices[0].message.content for seed in (5, 5, 6)]
     assert answers[0] == answers[1] != answers[2]
-    several = api.create(**settings, seed=5, n=3)
-    assert [choice.index for choice in several.choices] == [0, 1, 2]
+    several = api.create(**settings, seed=5, n=6)
+    assert [choice.index for choice in several.choices] == list(range(6))
     assert several.choices[0].message.content == answers[0]
-    assert len({choice.message.content for choice in several.choices}) == 3
+    assert len({choice.message.content for choice in several.choices}) > 2
 
 
 def test_logprobs_belong_to_the_tokens(served: Served) -> None:
