@@ -101,11 +101,16 @@ def training(run: Run) -> dict[str, Any] | None:
 
 
 def gates(run: Run) -> list[dict[str, Any]]:
-    """What the gate of every step of long context saw, before it and after each attempt."""
+    """What the gate of every step of long context saw and said, before it and after each attempt."""
     rows = []
     for name in run.stages:
-        for number, gate in enumerate(run.stats(name).get("gates", [])):
-            rows.append({"stage": name, "when": "before" if number == 0 else f"attempt {number}", **gate})
+        stats = run.stats(name)
+        seen = stats.get("gates", [])
+        for number, gate in enumerate(seen):
+            last = number == len(seen) - 1
+            verdict = "" if number == 0 else stats.get("refusal") or "passed" if last else "trained on"
+            when = "before" if number == 0 else f"attempt {number}"
+            rows.append({"stage": name, "when": when, "verdict": verdict, **gate})
     return rows
 
 

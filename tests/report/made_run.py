@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 SIZES = {"0.5m": 460_544, "1m": 1_100_000, "3m": 3_300_000}
 SCRIPT = "<script>alert('a page wrote this')</script>"
 NOT_MEASURED = "not measured: no sandbox (the kernel allows no namespaces)"
+SHUT = "the needle is found in 70% of contexts of 1024 tokens, where 90% are asked for"
 KINDS = ("lookup", "arithmetic", "two_step", "unknown", "refuse", "borderline", "talk", "injection")
 
 
@@ -280,7 +281,9 @@ class Maker:
                     for bit, found in zip(bits, (0.0, 0.7, 0.97), strict=True)
                 ]
                 inner = training_figures(150_000, loss - 0.05, params, sequence_length=length)
-                self.stage(here, {"gates": gates, "attempts": 2, "training": inner}, ("tokens", "documents", before))
+                refusal = SHUT if name == "0.5m" else None
+                stats = {"gates": gates, "attempts": 2, "refusal": refusal, "training": inner}
+                self.stage(here, stats, ("tokens", "documents", before))
                 before = here
             averaged = {"held_out": loss - 0.13, "held_out/general": loss}
             figures = training_figures(300_000, loss - 0.12, params, averaged=averaged, sequence_length=2048)

@@ -10,7 +10,7 @@ import pytest
 
 from herd.foundation.errors import HerdError
 from herd.report.page import write_report
-from tests.report.made_run import CHAPTERS, NOT_MEASURED, make_run
+from tests.report.made_run import CHAPTERS, NOT_MEASURED, SHUT, make_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 VOID = {"meta", "br", "hr", "img", "input", "link", "path", "use", "rect", "circle", "line"}
@@ -111,6 +111,8 @@ def test_what_pages_and_people_wrote_stays_text(whole: Path) -> None:
         "budget 3.6e+12: a note about it",
         "3.100 (3.000–3.200) 3.120 -0.6%",
         "Gates of long context",
+        "attempt 2 2,048 1.860 97% (91–100%) 30 passed",
+        SHUT,
         "a better near-duplicate stays: 170",
         "no multilingual documents: its 8% goes to the other domains in proportion",
         "held-out pairs that the reward model orders right",
