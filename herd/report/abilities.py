@@ -24,13 +24,16 @@ _LONGEST_TEXT = 600
 
 def columns(run: Run) -> dict[str, list[str]]:
     """The models of the results by kind, aligned and base ones from the largest to the smallest."""
-    sizes = run.members[::-1]
-    aligned = [CHAT + name for name in sizes if CHAT + name in run.results]
-    base = [BASE + name for name in sizes if BASE + name in run.results]
+    aligned, base = (_by_size(run, prefix) for prefix in (CHAT, BASE))
     others = [name for name in run.results if name not in aligned + base]
     judges = [name for name in others if _is_judge(run.results[name])]
     trivial = [name for name in others if name not in judges]
-    return {"aligned": aligned, "base": base, "trivial baselines": trivial, "judges": judges}
+    return {"aligned": aligned, "base": base, tables.BASELINES: trivial, "judges": judges}
+
+
+def _by_size(run: Run, prefix: str) -> list[str]:
+    names = [prefix + name for name in run.members[::-1] if prefix + name in run.results]
+    return names + [name for name in run.results if name.startswith(prefix) and name not in names]
 
 
 def _is_judge(rows: Mapping[str, Any]) -> bool:
@@ -111,6 +114,7 @@ def dialogues(run: Run) -> list[dict[str, Any]]:
         {
             "kind": _SHOWN_KINDS[kind],
             "success": success,
+            "paired": (kind, not success) in chosen,
             "reason": "" if success else str(chosen[kind, success].get("reason", "")),
             "messages": _readable(chosen[kind, success]["messages"]),
         }

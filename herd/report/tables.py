@@ -9,6 +9,8 @@ from herd.report.measures import GROUPS, Measure, describe, order
 Row = Mapping[str, Any]
 Models = Mapping[str, Mapping[str, Row]]
 ABSENT = "–"
+BASELINES = "trivial baselines"
+"""The kind of column that is there to compare with, and is never marked as the best."""
 _DIGITS = {"bits": 3, "rating": 0, "number": 2}
 
 
@@ -118,7 +120,8 @@ def _table(group: str, measures: Sequence[Measure], models: Models, columns: Map
     for measure in measures:
         rows = [models[name].get(measure.name) for name in shown]
         cells = [_cell(measure, row, table.notes) for row in rows]
-        _mark_best(measure, rows, cells)
+        contenders = [place for place, name in enumerate(shown) if name not in kept.get(BASELINES, [])]
+        _mark_best(measure, {place: row for place in contenders if (row := rows[place])}, cells)
         table.lines.append(Line(measure.title, measure.detail, _range([row["n"] for row in rows if row]), cells))
     return table
 
@@ -136,9 +139,9 @@ def _cell(measure: Measure, row: Row | None, notes: list[str]) -> Cell:
     return Cell(value, interval, bar)
 
 
-def _mark_best(measure: Measure, rows: Sequence[Row | None], cells: Sequence[Cell]) -> None:
+def _mark_best(measure: Measure, rows: Mapping[int, Row], cells: Sequence[Cell]) -> None:
     """Marks the best value, and none where all are alike or there is nothing to be better at."""
-    values = {place: row["value"] for place, row in enumerate(rows) if row is not None and row["value"] is not None}
+    values = {place: row["value"] for place, row in rows.items() if row["value"] is not None}
     if measure.better == "neither" or len(set(values.values())) < 2:
         return
     best = max(values.values()) if measure.better == "high" else min(values.values())

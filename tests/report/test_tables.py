@@ -53,16 +53,18 @@ def test_a_table_puts_lengths_in_order_marks_the_best_and_numbers_its_notes() ->
     models = {
         "chat": {"needle_2048": row(0.9), "needle_256": row(1.0), "violation_rate": row(0.2, 50)},
         "base": {"needle_2048": row(0.7), "needle_256": row(1.0), "violation_rate": row(0.1, 40)},
+        "always refuse": {"violation_rate": row(0.0, 50)},
         "none": {"violation_rate": row(None, 0, note="not measured: no such tasks")},
     }
-    safety, context = tables.tables(models, {"aligned": ["chat"], "base": ["base"], "others": ["none"]})
+    safety, context = tables.tables(models, {
+        "aligned": ["chat"], "base": ["base"], "others": ["none"], tables.BASELINES: ["always refuse"]})  # fmt: skip
     titles = [f"finds the needle in {length} tokens" for length in ("256", "2,048")]
     assert [line.title for line in context.lines] == titles
     assert [[cell.best for cell in line.cells] for line in context.lines] == [[False, False], [True, False]]
     assert context.models == ["chat", "base"]
-    assert [cell.best for cell in safety.lines[0].cells] == [False, True, False]
+    assert [cell.best for cell in safety.lines[0].cells] == [False, True, False, False]
     assert safety.lines[0].n == "40–50"
-    assert safety.parts == [("aligned", 1), ("base", 1), ("others", 1)]
+    assert safety.parts == [("aligned", 1), ("base", 1), ("others", 1), (tables.BASELINES, 1)]
     assert (safety.notes, safety.lines[0].cells[2].note) == (["not measured: no such tasks"], 1)
 
 
