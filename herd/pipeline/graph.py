@@ -4,7 +4,6 @@ A stage works in ``RUN/.partial/NAME`` and moves to ``RUN/NAME`` when it is done
 run finds the partial directory; when its fingerprint still matches, the stage goes on from what it finds there.
 """
 
-import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from herd.foundation.files import finish_directory, write_text
 from herd.foundation.progress import Progress
 from herd.pipeline.disk import DiskFullError, is_full
 from herd.pipeline.manifest import FINGERPRINT_FILE, Manifest, content_digest, describe_files, environment, fingerprint
+from herd.pipeline.memory import PeakMemory
 
 PARTIAL = ".partial"
 
@@ -107,7 +107,8 @@ def make_artifact(
     started = time.monotonic()
     _prepare(partial, wanted)
     try:
-        stage.run(paths, partial, progress)
+        with PeakMemory() as peak:
+            stage.run(paths, partial, progress)
     except Exception as error:
         if is_full(error, partial):
             raise DiskFullError(final) from error
@@ -123,7 +124,7 @@ def make_artifact(
         files=files,
         seconds=time.monotonic() - started,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_memory_bytes=peak.bytes,
         environment=environment(),
     )
     manifest.write(partial)

@@ -20,7 +20,7 @@ from herd.foundation.files import digest_file, digest_value, read_json, write_js
 
 FILE = "manifest.json"
 FINGERPRINT_FILE = ".fingerprint"
-_NOT_CONTENT = {FILE, FINGERPRINT_FILE, "stats.json", "metrics.jsonl", "checkpoints", "events"}
+_NOT_CONTENT = {FILE, FINGERPRINT_FILE, "stats.json", "metrics.jsonl", "checkpoints", "tensorboard"}
 _RECORDED_PACKAGES = ("torch", "numpy", "pyarrow", "tokenizers", "tiktoken")
 
 

@@ -1,11 +1,13 @@
 """The graph: what runs, what does not, and what a kill leaves behind."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from herd.foundation.errors import HerdError
+from herd.foundation.files import read_json
 from herd.foundation.progress import Progress
 from herd.pipeline.graph import PARTIAL, Stage, run_graph
 from herd.pipeline.lock import exclusive
@@ -67,6 +69,20 @@ def test_the_same_content_made_anew_does_not_reach_further(tmp_path: Path) -> No
     outcomes = run_graph(book.stages(), tmp_path, SILENT)
     assert [outcome.ran for outcome in outcomes] == [True, False, False]
     assert outcomes[0].reason == "again, since interpreter changed"
+
+
+@pytest.mark.parametrize("diary", ["stats.json", "metrics.jsonl", "tensorboard", "checkpoints"])
+def test_what_holds_clock_times_does_not_reach_further(tmp_path: Path, diary: str) -> None:
+    def run(inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
+        (out / diary).mkdir()
+        (out / diary / "events").write_text(str(time.monotonic_ns()))
+        (out / "model").write_text("weights")
+
+    digests = []
+    for limit in (1, 2):
+        run_graph([Stage("base", run, {"limit": limit})], tmp_path, SILENT)
+        digests.append(read_json(tmp_path / "base" / "manifest.json")["digest"])
+    assert digests[0] == digests[1]
 
 
 def test_a_file_changed_by_hand_is_made_again(tmp_path: Path) -> None:
