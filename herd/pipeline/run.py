@@ -3,11 +3,13 @@
 import shutil
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from herd.foundation.files import read_json, write_json
+from herd.foundation.files import digest_value, read_json, write_json
 from herd.foundation.progress import Progress
 from herd.pipeline.graph import Outcome, run_graph
 from herd.pipeline.lock import exclusive
+from herd.pipeline.manifest import FILE as MANIFEST
 from herd.pipeline.planning import plan_file
 from herd.pipeline.recipe import Recipe
 from herd.pipeline.stages import build
@@ -22,12 +24,27 @@ def raise_herd(recipe: Recipe, progress: Progress) -> str:
     with exclusive(recipe.output):
         for sentence in what_is_missing():
             progress.say(sentence)
-        if not (recipe.output / "plan.json").exists():
-            write_json(recipe.output / "plan.json", plan_file(recipe))
+        keep_plan(recipe)
         outcomes = run_graph(build(recipe), recipe.output, progress)
-        if any(outcome.ran for outcome in outcomes) or not (recipe.output / "report.html").exists():
+        if not is_published(recipe.output, [outcome.stage for outcome in outcomes]):
             publish(recipe)
     return _summary(recipe, outcomes, time.monotonic() - started)
+
+
+def keep_plan(recipe: Recipe) -> None:
+    """Writes ``plan.json`` unless it is there and of this very recipe: what was spent is shown beside it."""
+    path, digest = recipe.output / "plan.json", digest_value(recipe.model_dump(mode="json"))
+    if not path.exists() or read_json(path).get("recipe") != digest:
+        write_json(path, {"recipe": digest, **plan_file(recipe)})
+
+
+def is_published(output: Path, stages: Sequence[str]) -> bool:
+    """Whether figures and report are younger than every artifact: a run may be killed between the last and them."""
+    published = [output / "results.json", output / "report.html"]
+    if not all(path.exists() for path in published):
+        return False
+    oldest = min(path.stat().st_mtime_ns for path in published)
+    return all((output / stage / MANIFEST).stat().st_mtime_ns <= oldest for stage in stages)
 
 
 def publish(recipe: Recipe) -> None:
