@@ -16,6 +16,7 @@ from pydantic import Field
 
 from herd.align.comparisons import Messages, Strength
 from herd.align.conversations import Answer, SamplingConfig, answer_tasks, choose_tasks
+from herd.align.decontamination import Decontaminator
 from herd.align.examples import read_dialogues
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
@@ -92,9 +93,17 @@ def collect_preferences(
         for number, model in enumerate(models)
     ]
     gold = {task.id: solved[task.id][len(task.messages) :] for task in chosen}
-    rows = list(_compare_all(chosen, given, gold, [path.name for path in models]))
+    found = list(_compare_all(chosen, given, gold, [path.name for path in models]))
+    leaks = Decontaminator.read(tasks / "evaluation_texts.jsonl")
+    rows = [row for row in found if leak_in(row, leaks) is None]
     write_jsonl(out / "preferences.jsonl", rows)
-    write_json(out / "stats.json", _stats(chosen, given, rows, [path.name for path in models]))
+    stats = _stats(chosen, given, rows, [path.name for path in models])
+    write_json(out / "stats.json", stats | {"leaks": len(found) - len(rows)})
+
+
+def leak_in(row: Mapping[str, Any], leaks: Decontaminator) -> str | None:
+    """Why a comparison must not be trained on, or None: both answers are models' own, and read what they searched."""
+    return leaks.why([*row["prompt"], *row["chosen"]]) or leaks.why(row["rejected"])
 
 
 def _compare_all(

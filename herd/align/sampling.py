@@ -4,7 +4,8 @@
 
 The paper takes K of 10 to 30. All answers to a prompt are scored in one row (``branches``). Where a verifier can tell
 right from wrong, it has the last word, as execution feedback has in the paper (section 4.3.1): a best answer that is
-wrong is kept apart with its reason. The verdicts also measure the reward model.
+wrong is kept apart with its reason, and so is one that holds what the evaluation asks or expects. The verdicts also
+measure the reward model.
 """
 
 from collections import Counter
@@ -17,6 +18,7 @@ from pydantic import Field
 
 from herd.align.branches import encode_tree, flatten
 from herd.align.conversations import Answer, SamplingConfig, answer_tasks, choose_tasks
+from herd.align.decontamination import Decontaminator
 from herd.align.fit import load_reward_model
 from herd.align.reward import response_rewards
 from herd.foundation.config import Config
@@ -67,10 +69,24 @@ def rejection_sample(
         scores = score_answers(judge, engine.chat, task, found)
         rewards.append(scores)
         rows.append(_best_row(task, found, scores))
-    kept = [row for row in rows if row["level"] == _RIGHT or not config.verified]
+    kept, rejected = divide(rows, config.verified, Decontaminator.read(tasks / "evaluation_texts.jsonl"))
     write_jsonl(out / "dialogues.jsonl", kept)
-    write_jsonl(out / "rejects.jsonl", (row for row in rows if row["level"] != _RIGHT and config.verified))
+    write_jsonl(out / "rejects.jsonl", rejected)
     write_json(out / "stats.json", {"kept": len(kept), **judge_figures(answers, rewards), "by_kind": _by_kind(kept)})
+
+
+def divide(
+    rows: Sequence[dict[str, Any]], verified: bool, leaks: Decontaminator
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Best answers to train on, and those to leave out with the reason: wrong where that counts, or a leak."""
+    kept, rejected = [], []
+    for row in rows:
+        leak = leaks.why(row["messages"])
+        if leak is None and (row["level"] == _RIGHT or not verified):
+            kept.append(row)
+        else:
+            rejected.append({**row, "why": leak or row["why"]})
+    return kept, rejected
 
 
 def _best_row(task: Task, answers: Sequence[Answer], rewards: Sequence[float]) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 import pytest
 
 from herd.align.conversations import Answer, choose_tasks
-from herd.align.preferences import compare, strength_of
-from herd.align.sampling import judge_figures
+from herd.align.decontamination import Decontaminator
+from herd.align.preferences import compare, leak_in, strength_of
+from herd.align.sampling import divide, judge_figures
 from herd.tasks.task import Task
 from herd.tasks.verifiers import Verdict
 
-from .conftest import answer
+from .conftest import answer, result
 
 TASK = Task("t", "lookup", "name", "train", "seen", [{"role": "user", "content": "?"}], ["search"], {})
 GOLD = [answer("gold")]
@@ -55,6 +56,31 @@ def test_two_poor_answers_are_edited_and_two_right_ones_teach_nothing() -> None:
     assert "malformed" not in row["rejected"][0]
     assert compare(TASK, at_level(3), at_level(3), GOLD) is None
     assert compare(TASK, at_level(1), at_level(1), None) is None
+
+
+LEAKS = Decontaminator([{"role": "answer", "text": "Return the secret of the test."}])
+
+
+def test_sampled_answers_that_hold_the_evaluation_are_left_out_whatever_the_verifier_says() -> None:
+    def row(level: int, text: str) -> dict:
+        return {"messages": [*TASK.messages, result(text), answer("fine")], "level": level, "why": "no" * (level < 3)}
+
+    rows = [row(3, "a page"), row(3, "f()\nReturn the secret of the test. And more."), row(1, "a page")]
+    kept, rejected = divide(rows, True, LEAKS)
+    assert kept == rows[:1]
+    assert [found["why"] for found in rejected] == ["a reference answer of the evaluation", "no"]
+    assert divide(rows, False, LEAKS)[0] == [rows[0], rows[2]]
+
+
+@pytest.mark.parametrize("level", [3, 1])
+def test_a_comparison_with_the_evaluation_in_either_answer_is_found(level: int) -> None:
+    leaking = at_level(level, "Return the secret of the test.")
+    row = compare(TASK, leaking, at_level(2, "good"), None)
+    assert row is not None
+    assert leak_in(row, LEAKS) == "a reference answer of the evaluation"
+    clean = compare(TASK, at_level(level, "bad"), at_level(2, "good"), None)
+    assert clean is not None
+    assert leak_in(clean, LEAKS) is None
 
 
 def test_figures_about_the_reward_model() -> None:
