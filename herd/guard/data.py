@@ -2,8 +2,8 @@
 
 Harmful and harmless requests are put into the same frames, so that a frame tells nothing and the act everything;
 answers to harmful requests that refuse are safe, and so are pages about killing processes.  The acts and the
-injections' payloads are divided between the two splits before anything is made of them: the threshold is calibrated
-on acts that training never saw.  Usage: ``make_examples("train", 4000, pages, seed=7)``.
+injections' payloads and the pages are divided between the two splits before anything is made of them: the threshold is
+calibrated on acts and pages that training never saw.  Usage: ``make_examples("train", 4000, pages, seed=7)``.
 """
 
 import re
@@ -89,7 +89,8 @@ class _Maker:
     def __init__(self, split: Split, pages: Sequence[Page], policy: PolicyConfig, seed: int) -> None:
         data = templates()
         self.rng = random_from(seed, "guard-data", split)
-        self.pages, self.data = list(pages), data
+        # A page that training has met would flatter the threshold; too few to divide are shared.
+        self.pages, self.data = [page for page in pages if split_of(page.text, seed) == split] or list(pages), data
         known = set(policy.categories)
 
         def mine(texts: Sequence[str]) -> list[str]:

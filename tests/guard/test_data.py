@@ -43,6 +43,16 @@ def test_the_splits_share_no_act() -> None:
         assert sum(act.lower() in text for act in acts if split_of(act, 2) == split) > 20
 
 
+def test_the_splits_share_no_page() -> None:
+    pages = [Page("", f"{'page ' * 8}{number:03d} {'words ' * 8}") for number in range(100)]
+    used = [
+        {page.text for page in pages for example in made if page.text[30:50] in example.item.text}
+        for made in (make_examples(split, 800, pages, seed=2) for split in ("train", "calibration"))
+    ]
+    assert all(used)
+    assert not used[0] & used[1]
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_every_seed_fills_both_splits(seed: int) -> None:
     for split in ("train", "calibration"):
