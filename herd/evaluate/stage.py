@@ -278,7 +278,7 @@ def _contamination(bench: _Bench, largest: Sequence[str]) -> dict[str, dict[str,
     if not bench.inputs.training or not largest:
         return {}
     texts = {task.id: _task_text(task) for task in bench.tasks}
-    shares = dict(zip(texts, overlap(list(texts.values()), _training_texts(bench.inputs.training)), strict=True))
+    shares = dict(zip(texts, overlap(list(texts.values()), training_texts(bench.inputs.training)), strict=True))
     found = {}
     model = next((name for name in largest if not name.startswith(BASE_PREFIX)), largest[0])
     for kind in sorted({item["measure"] for item in bench.parts[model].items}):
@@ -304,13 +304,26 @@ def _task_text(task: Task) -> str:
     return f"{task.question} {task.expected.get('answer', '')}"
 
 
-def _training_texts(sources: Iterable[Path]) -> Iterator[str]:
+def training_texts(sources: Iterable[Path]) -> Iterator[str]:
     """Texts of Parquet folders (column ``text``) and of dialogue files."""
     for source in sources:
         if source.is_file():
             for line in read_jsonl(source):
-                yield json.dumps(line.get("messages", line), ensure_ascii=False)
+                yield _dialogue_text(line)
             continue
         for shard in sorted(source.glob("*.parquet")):
             for batch in pq.ParquetFile(shard).iter_batches(1024, columns=["text"]):
                 yield from batch.column("text").to_pylist()
+
+
+def _dialogue_text(line: Mapping[str, Any]) -> str:
+    """What is said in a dialogue and written in its calls, as text: JSON would glue words to its signs of line ends."""
+    said = []
+    for message in line["messages"]:
+        calls = message.get("tool_calls") or ()
+        said += [str(message.get("content") or ""), *(value for call in calls for value in _arguments(call))]
+    return "\n".join(said)
+
+
+def _arguments(call: Mapping[str, Any]) -> list[str]:
+    return [str(value) for value in json.loads(call["function"]["arguments"]).values()]

@@ -1,10 +1,14 @@
 """Planted leaks in every disguise are found; what was not planted is not."""
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 
 from herd.evaluate.contamination import NGRAM, estimate_gain, overlap, words
+from herd.evaluate.stage import training_texts
+from herd.foundation.files import write_jsonl
 
 _RNG = random.Random(5)
 _NAMES = ["".join(_RNG.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(4000)]
@@ -25,6 +29,18 @@ def _naive(items: list[str], training: list[str]) -> list[float]:
                 covered.update(range(i, i + NGRAM))
         shares.append(len(covered) / len(ws) if ws else 0.0)
     return shares
+
+
+def test_a_leak_in_a_dialogue_is_found_wherever_it_stands(tmp_path: Path) -> None:
+    held = [_sentence(NGRAM) for _ in range(4)]
+    call = {"function": {"name": "python", "arguments": json.dumps({"code": f'len("{held[2]}")'})}}
+    messages = [
+        {"role": "user", "content": f"Say\n{held[0]}"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": f"name(x)\n{held[1]}\n\tmore"},
+    ]
+    write_jsonl(tmp_path / "dialogues.jsonl", [{"messages": messages}])
+    assert overlap(held, training_texts([tmp_path / "dialogues.jsonl"])) == [1.0, 1.0, 1.0, 0.0]
 
 
 def test_overlap_is_the_definition() -> None:
