@@ -7,12 +7,10 @@ Reads the artifact ``pages``; writes ``documents/`` (training), ``heldout/``, ``
 texts are on the disk between steps, and what stays in memory is a few numbers a document.
 """
 
-import multiprocessing
 import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +38,7 @@ from herd.corpus.words import hash_text, split_words
 from herd.foundation.errors import HerdError
 from herd.foundation.files import write_json
 from herd.foundation.progress import Progress
+from herd.foundation.workers import workers
 
 _PORTION_CHARACTERS = 8_000_000
 _CHARACTERS_WORTH_PROCESSES = 12_000_000
@@ -142,9 +141,9 @@ def _prepare(run: _Run, portions: list[Portion], characters: int, kept_character
     schema, rejects = run.schema(EXTRA_FIELDS), run.schema(REASONS)
     arguments = [(portion, config, run.work, schema, rejects) for portion in portions]
     with run.progress.task("curate: pages", total=run.funnel.steps[0]["documents"], unit="pages") as task:
-        workers = run.config.workers or min(os.cpu_count() or 1, 4)
-        parallel = workers > 1 and len(portions) > 1 and characters >= _CHARACTERS_WORTH_PROCESSES
-        results = _in_processes(arguments, workers) if parallel else (prepare_portion(*row) for row in arguments)
+        count = run.config.workers or min(os.cpu_count() or 1, 4)
+        parallel = count > 1 and len(portions) > 1 and characters >= _CHARACTERS_WORTH_PROCESSES
+        results = _in_processes(arguments, count) if parallel else (prepare_portion(*row) for row in arguments)
         for portion, tally in zip(portions, results, strict=True):
             run.tally.add(tally)
             task.advance(portion.stop - portion.start)
@@ -153,8 +152,8 @@ def _prepare(run: _Run, portions: list[Portion], characters: int, kept_character
         run.funnel.step(step, run.tally.kept[step], run.tally.characters[step], run.tally.removed[step], seconds)
 
 
-def _in_processes(arguments: list[tuple[Any, ...]], workers: int) -> Iterator[Tally]:
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+def _in_processes(arguments: list[tuple[Any, ...]], count: int) -> Iterator[Tally]:
+    with workers(count, "curate") as pool:
         yield from pool.map(prepare_portion, *zip(*arguments, strict=True))
 
 

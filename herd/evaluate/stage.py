@@ -309,7 +309,7 @@ def training_texts(sources: Iterable[Path]) -> Iterator[str]:
     for source in sources:
         if source.is_file():
             for line in read_jsonl(source):
-                yield _dialogue_text(line)
+                yield _dialogue_text(line) if "messages" in line else json.dumps(line, ensure_ascii=False)
             continue
         for shard in sorted(source.glob("*.parquet")):
             for batch in pq.ParquetFile(shard).iter_batches(1024, columns=["text"]):

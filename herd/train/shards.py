@@ -14,7 +14,6 @@ finished parts, and repeats at most the one that each worker had begun.
 import multiprocessing
 import os
 import shutil
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -38,6 +37,7 @@ from herd.foundation.files import (
     write_json,
 )
 from herd.foundation.progress import Progress
+from herd.foundation.workers import end_with_parent
 from herd.tokenizer.documents import count_rows, parquet_files, read_document_file
 from herd.tokenizer.files import RANKS_FILE
 from herd.tokenizer.tokenizer import Tokenizer
@@ -180,14 +180,7 @@ _WORKER_TOKENIZER: list[Tokenizer] = []
 def _start_worker(tokenizer: Path) -> None:
     """Loads the tokenizer once a process, and sees to it that the process does not outlive its parent."""
     _WORKER_TOKENIZER.append(Tokenizer.load(tokenizer))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _write_part_in_worker(part: Part, out: Path) -> None:

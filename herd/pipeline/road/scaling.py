@@ -4,9 +4,8 @@ Small networks lose more to the cost of each operator than to arithmetic, so the
 thread.  The forecast is written before the flagship is trained, and the report holds it beside what was measured.
 """
 
-import multiprocessing
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, write_json
 from herd.foundation.progress import Progress
+from herd.foundation.workers import workers
 from herd.model.config import ModelConfig
 from herd.pipeline.graph import Stage
 from herd.pipeline.recipe import Recipe
@@ -63,7 +63,7 @@ def _run_all(recipe: Recipe, inputs: Inputs, out: Path, progress: Progress) -> l
     todo.sort(key=lambda run: -run.budget)
     with (
         progress.task("scaling: IsoFLOP runs", total=len(runs), unit="runs") as task,
-        ProcessPoolExecutor(recipe.scaling.processes, mp_context=multiprocessing.get_context("spawn")) as pool,
+        workers(recipe.scaling.processes, "scaling") as pool,
     ):
         task.advance(len(runs) - len(todo))
         waiting = [
