@@ -14,6 +14,7 @@ from herd.evaluate.needle import NeedleConfig, measure, recall
 from herd.evaluate.perplexity import bits_per_byte, read_held_out, score_documents
 from herd.evaluate.statistics import Estimate, wilson
 from herd.foundation.config import Config
+from herd.foundation.seeds import derive
 from herd.infer.engine import Engine
 
 
@@ -60,8 +61,14 @@ def take_gate(config: GateConfig, model: Path, corpus: Path, length: int) -> Gat
     bits = bits_per_byte(scores, config.seed)["all"]
     if length > most:
         return GateFigures(length, bits, wilson(0, len(config.depths) * config.trials))
-    grid = NeedleConfig(lengths=(length,), depths=config.depths, trials=config.trials, seed=config.seed)
-    return GateFigures(length, bits, recall(measure(engine, [document.text for document in held_out], grid)))
+    found = measure(engine, [document.text for document in held_out], needles(config, length))
+    return GateFigures(length, bits, recall(found))
+
+
+def needles(config: GateConfig, length: int) -> NeedleConfig:
+    """The gate's own needles: what decides how long a model trains must not measure it in the end."""
+    seed = derive(config.seed, "gate")
+    return NeedleConfig(lengths=(length,), depths=config.depths, trials=config.trials, seed=seed)
 
 
 def verdict(config: GateConfig, before: float, figures: GateFigures) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from herd.evaluate import arena
-from herd.evaluate.gate import GateConfig, GateFigures, take_gate, verdict
+from herd.evaluate.gate import GateConfig, GateFigures, needles, take_gate, verdict
 from herd.evaluate.needle import NeedleConfig, grid, measure, practice_documents, prompts, recall
 from herd.evaluate.results import Results, not_measured, row
 from herd.evaluate.statistics import Estimate, wilson
@@ -67,6 +67,13 @@ def test_practice_shares_nothing_with_the_measurement(engine: Engine) -> None:
         sentence = document.rpartition("\n")[2]
         assert document.count(sentence) == 2, "the last sentence must stand once before"
         assert not any(prompt.number in document for prompt in measured)
+
+
+def test_the_gates_needles_are_not_those_of_the_measurement(engine: Engine) -> None:
+    gate = prompts(engine, _TEXTS, needles(GateConfig(), 160), False)
+    final = prompts(engine, _TEXTS, NeedleConfig(lengths=(160,), trials=6), False)
+    assert len(gate) == len(final) == 30
+    assert sum(one.number == other.number for one, other in zip(gate, final, strict=True)) <= 2
 
 
 def test_the_gate_says_what_is_missing(bench: Bench) -> None:

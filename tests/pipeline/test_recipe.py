@@ -6,6 +6,7 @@ from herd.foundation.errors import HerdError
 from herd.pipeline.graph import check_order
 from herd.pipeline.recipe import load_recipe
 from herd.pipeline.stages import build
+from herd.tools.sandbox import Sandbox
 
 
 @pytest.mark.parametrize("name", ["pocket", "mini"])
@@ -14,6 +15,39 @@ def test_a_shipped_recipe_makes_a_graph_that_can_be_ordered(name: str) -> None:
     stages = build(recipe)
     check_order(stages)
     assert {f"chat-{member}" for member in recipe.members} <= {stage.name for stage in stages}
+
+
+@pytest.mark.parametrize(
+    ("override", "stages"),
+    [
+        ("members.tiny.anneal_tokens=9000", {"base-tiny"}),
+        ("members.tiny.long_tokens=9000", {"long-tiny-512", "long-tiny-1024"}),
+        ("members.tiny.tokens=30000", {"initial-tiny", "scaling"}),
+        ("scaling.processes=1", set()),
+        ("output=elsewhere", set()),
+        ("evaluation.seed=3", {"evaluation"}),
+        ("guard.epochs=2", {"guard"}),
+        (
+            "long_context.gate.trials=9",
+            {f"long-{name}-{length}" for name in ("tiny", "small") for length in (512, 1024)},
+        ),
+    ],
+)
+def test_a_key_is_part_of_the_stages_that_it_decides_and_of_no_other(override: str, stages: set[str]) -> None:
+    before, after = (build(load_recipe("mini", overrides)) for overrides in ([], [override]))
+    changed = {old.name for old, new in zip(before, after, strict=True) if old.config != new.config}
+    assert changed == stages
+
+
+def test_what_runs_code_is_made_again_where_a_sandbox_has_appeared(monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = build(load_recipe("mini"))
+    found = []
+    for reason in (None, "the kernel forbids it"):
+        monkeypatch.setattr(Sandbox, "unavailable", staticmethod(lambda backend="auto", reason=reason: reason))
+        found.append({stage.name: stage.outside() for stage in stages if stage.name != "pages"})
+    changed = {name for name, outside in found[0].items() if outside != found[1][name]}
+    rounds = {f"{kind}-{n}-{name}" for kind in ("preferences", "samples") for n in (1, 2) for name in ("tiny", "small")}
+    assert changed == {"dialogues", "evaluation"} | rounds
 
 
 @pytest.mark.parametrize(

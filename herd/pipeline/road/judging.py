@@ -9,6 +9,7 @@ from herd.foundation.progress import Progress
 from herd.guard.train import train_guard
 from herd.pipeline.graph import Stage
 from herd.pipeline.recipe import Recipe
+from herd.tools.sandbox import Sandbox
 
 Inputs = Mapping[str, Path]
 
@@ -34,5 +35,16 @@ def judging_stages(recipe: Recipe) -> list[Stage]:
     material = {name: name for name in ("tasks", "search", "documents", "guard", "dialogues")}
     return [
         Stage("guard", guard, recipe.part("guard"), {"base": f"base-{smallest}", "documents": "documents"}),
-        Stage("evaluation", evaluation, recipe.part("evaluation"), material | {model: model for model in models}),
+        Stage(
+            "evaluation",
+            evaluation,
+            recipe.part("evaluation"),
+            material | {model: model for model in models},
+            outside=interpreter,
+        ),
     ]
+
+
+def interpreter() -> dict[str, str]:
+    """Whether code can be run here: what was made or measured without is made again where it has become possible."""
+    return {"the interpreter's sandbox": "on" if Sandbox.unavailable() is None else "off"}

@@ -35,8 +35,15 @@ def scaling_stages(recipe: Recipe) -> list[Stage]:
             out / "stats.json", {"runs": [asdict(point) for point in points], "flops": sum(p.budget for p in points)}
         )
 
-    part = recipe.part("scaling", "pretraining", "members", "flagship", "seed")
-    return [Stage("scaling", run, part, {"tokens": "tokens", "tokenizer": "tokenizer"})]
+    return [Stage("scaling", run, _part(recipe), {"tokens": "tokens", "tokenizer": "tokenizer"})]
+
+
+def _part(recipe: Recipe) -> dict[str, Any]:
+    """What decides the runs and the forecasts: of a member its shape and its tokens of initial pre-training."""
+    part = recipe.part("scaling", "pretraining", "flagship", "seed")
+    part["scaling"].pop("processes")
+    members = {name: {"shape": member.shape, "tokens": member.tokens} for name, member in recipe.members.items()}
+    return {**part, "members": members}
 
 
 def run_config(recipe: Recipe, run: IsoflopRun) -> PretrainConfig:
