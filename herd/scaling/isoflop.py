@@ -33,7 +33,7 @@ class IsoflopRun:
     @property
     def name(self) -> str:
         """The run's directory."""
-        return f"{self.budget:.2g}-{self.size}"
+        return f"{self.budget!r}-{self.size}"
 
 
 def plan(config: IsoflopConfig, sizes: Mapping[str, int]) -> list[IsoflopRun]:

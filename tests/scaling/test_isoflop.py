@@ -12,5 +12,10 @@ def test_every_run_spends_its_budget() -> None:
         assert 6 * run.params * run.tokens == pytest.approx(run.budget, rel=0.5 * 6 * run.params * 2048 / run.budget)
 
 
+def test_budgets_that_are_close_have_places_of_their_own() -> None:
+    runs = plan(IsoflopConfig(budgets=(1.35e12, 1.4e12)), {"small": 100_000, "big": 900_000})
+    assert len({run.name for run in runs}) == len(runs) == 4
+
+
 def test_hopeless_runs_are_left_out() -> None:
     assert plan(IsoflopConfig(budgets=(1e10,)), {"big": 10_000_000}) == []
