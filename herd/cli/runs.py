@@ -44,7 +44,7 @@ def plan(recipe: RecipeArgument, overrides: Overrides = None) -> None:
 
 
 def lineage(
-    artifact: Annotated[Path, typer.Argument(help="a finished artifact, for example runs/pocket/chat-3m")],
+    artifact: Annotated[Path, typer.Argument(help="a finished artifact, for example runs/pocket/chat-900k")],
 ) -> None:
     """Where an artifact comes from, back to its sources."""
     from herd.pipeline.lineage import as_text

@@ -123,6 +123,7 @@ PRESETS: dict[str, ModelConfig] = {
 _POCKET: dict[str, tuple[int, int, int, int, int]] = {  # dim, layers, heads, kv_heads, ffn_dim
     "0.2m": (32, 4, 1, 1, 96),
     "0.5m": (64, 4, 2, 1, 192),
+    "0.8m": (96, 4, 3, 1, 256),
     "1m": (128, 4, 4, 2, 256),
     "2m": (192, 4, 6, 2, 384),
     "3m": (256, 4, 8, 2, 512),

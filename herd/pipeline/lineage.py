@@ -1,4 +1,4 @@
-"""Walks the manifests of a run from one artifact back to its sources: ``herd lineage runs/pocket/chat-3m``."""
+"""Walks the manifests of a run from one artifact back to its sources: ``herd lineage runs/pocket/chat-900k``."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

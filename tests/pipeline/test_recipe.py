@@ -53,10 +53,10 @@ def test_what_runs_code_is_made_again_where_a_sandbox_has_appeared(monkeypatch: 
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("flagship=9m", "flagship is 9m, which is none of the members 0.5m, 1m, 3m"),
-        ("members.1m.shape=huge", "there is no pocket size 'huge'"),
+        ("flagship=9m", "flagship is 9m, which is none of the members 300k, 600k, 900k"),
+        ("members.900k.shape=huge", "there is no pocket size 'huge'"),
         ("long_context.lengths=[2048, 1024]", "lengths must ascend"),
-        ("members.1m.tokens=-1", r"members\.1m\.tokens: input should be greater than 0"),
+        ("members.900k.tokens=-1", r"members\.900k\.tokens: input should be greater than 0"),
         ("scaling.isoflop.budgets=[]", r"scaling\.isoflop\.budgets"),
         ("pretraining.bach=[]", r"pretraining\.bach: there is no such key; did you mean batch\?"),
     ],
