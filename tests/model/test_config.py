@@ -63,7 +63,7 @@ def test_impossible_shapes_are_refused_with_their_numbers(change: dict[str, int]
 
 
 def test_unknown_pocket_size_names_the_known_ones() -> None:
-    with pytest.raises(HerdError, match=r"'2b'.*0\.5m, 1m"):
+    with pytest.raises(HerdError, match=r"'2b'.*0\.5m, 0\.8m"):
         pocket_config("2b", 4096)
 
 
