@@ -7,6 +7,7 @@ nature: technical text has wider limits, and source code is judged by rules of i
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -111,7 +112,7 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True)
-class Between:
+class Between(ABC):
     """The value must lie within bounds; ``code`` says whether source code is held to them."""
 
     name: str
@@ -119,9 +120,9 @@ class Between:
     high: float = float("inf")
     code: bool = False
 
+    @abstractmethod
     def value(self, view: View) -> float:
-        """Measured by the subclasses."""
-        raise NotImplementedError
+        """What the rule measures."""
 
     def reject(self, value: float, view: View) -> str | None:
         """Out of bounds is a reason, on the side where it is."""
@@ -217,16 +218,16 @@ class DirtyWords:
 
 
 @dataclass(frozen=True)
-class Repetition:
+class Repetition(ABC):
     """Base of the rules on repeated content: a share of the characters with a limit that technical text may exceed."""
 
     name: str
     limit: float
     n: int = 1
 
+    @abstractmethod
     def value(self, view: View) -> float:
-        """Measured by the subclasses."""
-        raise NotImplementedError
+        """What the rule measures."""
 
     def reject(self, value: float, view: View) -> str | None:
         """Source code is never rejected for repeating itself."""
