@@ -23,7 +23,7 @@ lint: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch -e '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch -e '.[test,tensorboard]'
 	touch $(STAMP)
 
 clean:
