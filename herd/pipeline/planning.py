@@ -11,7 +11,7 @@ from typing import Any
 
 from herd.align.rounds import RoundConfig, finetuning
 from herd.model.config import ModelConfig
-from herd.pipeline.recipe import Member, Recipe
+from herd.pipeline.recipe import Recipe
 from herd.pipeline.road.pretraining import anneal_config, initial_config, long_config
 from herd.pipeline.road.scaling import run_config
 from herd.plan.estimate import Estimate, efficiency, generation, total, training
@@ -37,7 +37,7 @@ def plan_stages(recipe: Recipe, peak: float) -> dict[str, Estimate]:
     plans = {name: Estimate(seconds=seconds, memory_bytes=_DATA_BYTES) for name, seconds in _DATA.items()}
     plans["scaling"] = _scaling(recipe, peak)
     for name, member in recipe.members.items():
-        plans |= dict(_pretraining(recipe, name, member, peak))
+        plans |= dict(_pretraining(recipe, name, recipe.shape(member.shape), peak))
     plans["dialogues"] = Estimate(seconds=_SYNTHESIS_SECONDS, memory_bytes=_DATA_BYTES)
     for name, member in recipe.members.items():
         plans |= dict(_alignment(recipe, name, recipe.shape(member.shape), peak))
@@ -62,13 +62,12 @@ def _scaling(recipe: Recipe, peak: float) -> Estimate:
     return Estimate(whole.flops, whole.seconds / processes * 1.3, whole.memory_bytes * processes)
 
 
-def _pretraining(recipe: Recipe, name: str, member: Member, peak: float) -> Iterator[tuple[str, Estimate]]:
-    shape = recipe.shape(member.shape)
-    yield f"initial-{name}", _stretch(initial_config(recipe, member), shape, peak)
+def _pretraining(recipe: Recipe, name: str, shape: ModelConfig, peak: float) -> Iterator[tuple[str, Estimate]]:
+    yield f"initial-{name}", _stretch(initial_config(recipe, name), shape, peak)
     for length in recipe.long_context.lengths:
-        found = _stretch(long_config(recipe, member, length), shape, peak)
+        found = _stretch(long_config(recipe, name, length), shape, peak)
         yield f"long-{name}-{length}", Estimate(found.flops, found.seconds + 2 * _GATE_SECONDS, found.memory_bytes)
-    yield f"base-{name}", _stretch(anneal_config(recipe, member), shape, peak)
+    yield f"base-{name}", _stretch(anneal_config(recipe, name), shape, peak)
 
 
 def _alignment(recipe: Recipe, name: str, shape: ModelConfig, peak: float) -> Iterator[tuple[str, Estimate]]:

@@ -1,13 +1,15 @@
 """The recipe: one YAML file that says everything a run does, checked before anything runs.
 
 ``load_recipe("pocket")`` reads a recipe that ships with Herd, ``load_recipe("my.yaml", ["seed=3"])`` one's own with an
-override.  Every part is the configuration of the stage that it names; defaults live there, beside their code.
+override.  Every part is the configuration of the stage that it names; defaults live there, beside their code.  Every
+seed that the file leaves open grows from its own ``seed``, so that another one draws another corpus split, other tasks,
+other training data, other needles.
 """
 
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -18,6 +20,7 @@ from herd.corpus.decontaminate import DecontaminateConfig
 from herd.evaluate.gate import GateConfig
 from herd.evaluate.stage import EvaluateConfig
 from herd.foundation.config import Config
+from herd.foundation.seeds import derive
 from herd.guard.train import GuardConfig
 from herd.model.config import PRESETS, ModelConfig, pocket_config
 from herd.pipeline.yaml_file import load_yaml
@@ -28,6 +31,9 @@ from herd.tools.search import SearchConfig
 from herd.train.echo import EchoConfig
 from herd.train.shards import TokenizeConfig
 from herd.train.stages import PretrainConfig
+
+Part = TypeVar("Part", bound=Config)
+_SEEDS = 1 << 31  # what every library below takes
 
 
 class Member(Config):
@@ -74,7 +80,7 @@ class Recipe(Config):
 
     name: str
     output: Path
-    seed: int = 7
+    seed: int = Field(default=7, description="the root of every seed that the recipe leaves open")
     pages: PagesConfig = PagesConfig()
     corpus: CurateConfig = CurateConfig()
     tasks: TasksConfig = TasksConfig()
@@ -116,4 +122,17 @@ class Recipe(Config):
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe by the name of a shipped one or by its path; every mistake is a ``HerdError`` with its place."""
     shipped = Path(str(files("herd.recipes"))) / f"{name}.yaml"
-    return load_yaml(Recipe, shipped if shipped.is_file() else Path(name), overrides)
+    recipe = load_yaml(Recipe, shipped if shipped.is_file() else Path(name), overrides)
+    return _grow_seeds(recipe, recipe.seed)
+
+
+def _grow_seeds(part: Part, root: int, *place: str) -> Part:
+    """The part with every seed below it that was left open derived from ``root`` and the seed's place in the recipe."""
+    changes: dict[str, Any] = {}
+    for name in type(part).model_fields:
+        value = getattr(part, name)
+        if isinstance(value, Config):
+            changes[name] = _grow_seeds(value, root, *place, name)
+        elif name == "seed" and place and name not in part.model_fields_set:
+            changes[name] = derive(root, *place) % _SEEDS
+    return part.model_copy(update=changes)

@@ -1,5 +1,7 @@
 """Shipped recipes load, and a recipe that cannot be is refused before anything runs."""
 
+from typing import Any
+
 import pytest
 
 from herd.foundation.errors import HerdError
@@ -64,6 +66,45 @@ def test_what_runs_code_is_made_again_where_a_sandbox_has_appeared(monkeypatch: 
 def test_an_impossible_recipe_is_refused(override: str, sentence: str) -> None:
     with pytest.raises(HerdError, match=sentence):
         load_recipe("pocket", [override])
+
+
+def seeds_in(value: Any, place: str = "") -> dict[str, int]:
+    """Every seed in a stage's configuration, by its dotted place."""
+    if not isinstance(value, dict):
+        return {}
+    own = {place: value["seed"]} if "seed" in value else {}
+    return own | {
+        key: seed for name, below in value.items() for key, seed in seeds_in(below, f"{place}.{name}").items()
+    }
+
+
+def test_every_seed_grows_from_that_of_the_recipe() -> None:
+    found = [
+        {
+            f"{stage.name}{key}": seed
+            for stage in build(load_recipe("mini", [override]))
+            for key, seed in seeds_in(stage.config).items()
+        }
+        for override in ("seed=7", "seed=8", "seed=7")
+    ]
+    assert {"tasks", "tokens.echoes", "guard", "long-tiny-512.gate", "evaluation", "evaluation.suite"} <= set(found[0])
+    assert not [place for place, seed in found[0].items() if found[1][place] == seed]
+    assert found[0] == found[2]
+
+
+def test_every_stretch_of_training_reads_the_data_in_an_order_of_its_own() -> None:
+    stages = {stage.name: stage.config for stage in build(load_recipe("mini"))}
+    names = ("initial-tiny", "initial-small", "base-tiny", "base-small")
+    seeds = [stages[name]["seed"] for name in names]
+    seeds += [stages[f"long-{name}-{length}"]["train"]["seed"] for name in ("tiny", "small") for length in (512, 1024)]
+    assert len(set(seeds)) == 8
+
+
+def test_a_seed_in_the_recipe_is_kept() -> None:
+    recipe = load_recipe("mini", ["tasks.seed=3", "evaluation.suite.seed=0"])
+    assert recipe.tasks.seed == 3
+    assert recipe.evaluation.suite.seed == 0
+    assert recipe.evaluation.seed == load_recipe("mini").evaluation.seed
 
 
 def test_an_absent_recipe_is_named() -> None:

@@ -13,8 +13,9 @@ from herd.formats.huggingface import load_transformer, save_model
 from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, write_json
 from herd.foundation.progress import Progress
+from herd.foundation.seeds import derive
 from herd.pipeline.graph import Stage
-from herd.pipeline.recipe import LongContext, Member, Recipe
+from herd.pipeline.recipe import LongContext, Recipe
 from herd.train.stages import PretrainConfig, RowsFrom, pretrain
 
 Inputs = Mapping[str, Path]
@@ -22,60 +23,65 @@ Inputs = Mapping[str, Path]
 
 def pretraining_stages(recipe: Recipe) -> list[Stage]:
     """For every member ``initial-M``, ``long-M-LENGTH`` for each length, and ``base-M``."""
-    return [stage for name, member in recipe.members.items() for stage in _member_stages(recipe, name, member)]
+    return [stage for name in recipe.members for stage in _member_stages(recipe, name)]
 
 
-def initial_config(recipe: Recipe, member: Member) -> PretrainConfig:
-    """The member's initial pre-training: shared settings with its own learning rate and tokens."""
-    return _with(recipe.pretraining, recipe.seed, member.learning_rate, tokens=member.tokens)
+def initial_config(recipe: Recipe, name: str) -> PretrainConfig:
+    """The initial pre-training of the member ``name``: shared settings with its own learning rate and tokens."""
+    member = recipe.members[name]
+    return _with(recipe.pretraining, f"initial-{name}", member.learning_rate, tokens=member.tokens)
 
 
-def long_config(recipe: Recipe, member: Member, length: int) -> PretrainConfig:
+def long_config(recipe: Recipe, name: str, length: int) -> PretrainConfig:
     """One long-context step: the mix and the settings of initial pre-training, longer rows, a lower constant rate."""
-    plan = recipe.long_context
+    member, plan = recipe.members[name], recipe.long_context
     rate = member.learning_rate * plan.learning_rate_share
-    config = _with(recipe.pretraining, recipe.seed, rate, schedule="constant", tokens=member.long_tokens)
+    config = _with(recipe.pretraining, f"long-{name}-{length}", rate, schedule="constant", tokens=member.long_tokens)
     rows = (RowsFrom(share=0, rows=plan.rows),)
     mix = config.mix.model_copy(update={"min_tokens": length // 2, "short_fraction": 0.3})
     return config.model_copy(update={"sequence_length": length, "batch": rows, "mix": mix})
 
 
-def anneal_config(recipe: Recipe, member: Member) -> PretrainConfig:
+def anneal_config(recipe: Recipe, name: str) -> PretrainConfig:
     """Annealing: linear to zero from where long context ended, at its length, on the up-sampled best data."""
+    member = recipe.members[name]
     rate = member.learning_rate * recipe.long_context.learning_rate_share
     config = _with(
-        recipe.annealing, recipe.seed, rate, schedule="linear", final_fraction=0.0, tokens=member.anneal_tokens
+        recipe.annealing, f"base-{name}", rate, schedule="linear", final_fraction=0.0, tokens=member.anneal_tokens
     )
     return config.model_copy(update={"sequence_length": recipe.long_context.lengths[-1]})
 
 
-def _with(config: PretrainConfig, seed: int, rate: float, tokens: int, **optimizer: Any) -> PretrainConfig:
+def _with(config: PretrainConfig, stage: str, rate: float, tokens: int, **optimizer: Any) -> PretrainConfig:
+    """Shared settings made a stage's own; it reads the data in an order that no other stage has."""
     changed = config.optimizer.model_copy(update={"learning_rate": rate, **optimizer})
+    seed = derive(config.seed, stage)
     return config.model_copy(update={"optimizer": changed, "tokens": tokens, "seed": seed})
 
 
-def _member_stages(recipe: Recipe, name: str, member: Member) -> list[Stage]:
+def _member_stages(recipe: Recipe, name: str) -> list[Stage]:
+    shape = recipe.members[name].shape
     data = {"tokens": "tokens", "tokenizer": "tokenizer"}
 
     def initial(inputs: Inputs, out: Path, progress: Progress) -> None:
-        shape = recipe.shape(member.shape)
-        pretrain(initial_config(recipe, member), shape, inputs["tokens"], inputs["tokenizer"], out, progress)
+        config = initial_config(recipe, name)
+        pretrain(config, recipe.shape(shape), inputs["tokens"], inputs["tokenizer"], out, progress)
 
     def base(inputs: Inputs, out: Path, progress: Progress) -> None:
-        config = anneal_config(recipe, member)
+        config = anneal_config(recipe, name)
         pretrain(config, inputs["model"], inputs["tokens"], inputs["tokenizer"], out, progress)
 
-    initial_part = {"shape": member.shape, **initial_config(recipe, member).model_dump(mode="json")}
+    initial_part = {"shape": shape, **initial_config(recipe, name).model_dump(mode="json")}
     stages = [Stage(f"initial-{name}", initial, initial_part, data)]
     for length in recipe.long_context.lengths:
-        stages.append(_long_stage(recipe, name, member, length, stages[-1].name))
-    anneal_part = anneal_config(recipe, member).model_dump(mode="json")
+        stages.append(_long_stage(recipe, name, length, stages[-1].name))
+    anneal_part = anneal_config(recipe, name).model_dump(mode="json")
     stages.append(Stage(f"base-{name}", base, anneal_part, {**data, "model": stages[-1].name}))
     return stages
 
 
-def _long_stage(recipe: Recipe, name: str, member: Member, length: int, before: str) -> Stage:
-    config, plan = long_config(recipe, member, length), recipe.long_context
+def _long_stage(recipe: Recipe, name: str, length: int, before: str) -> Stage:
+    config, plan = long_config(recipe, name, length), recipe.long_context
 
     def run(inputs: Inputs, out: Path, progress: Progress) -> None:
         lengthen(config, plan, inputs, out, progress)

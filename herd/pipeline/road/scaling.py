@@ -13,6 +13,7 @@ from typing import Any
 from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, write_json
 from herd.foundation.progress import Progress
+from herd.foundation.seeds import derive
 from herd.foundation.workers import workers
 from herd.model.config import ModelConfig
 from herd.pipeline.graph import Stage
@@ -47,7 +48,10 @@ def _part(recipe: Recipe) -> dict[str, Any]:
 
 
 def run_config(recipe: Recipe, run: IsoflopRun) -> PretrainConfig:
-    """A run's training: the recipe's own pre-training with the budget's fixed batch and the shape's learning rate."""
+    """A run's training: the recipe's own pre-training with the budget's fixed batch and the shape's learning rate.
+
+    All runs read the data in one order, so that it is size and tokens alone that make their losses differ.
+    """
     shared = recipe.pretraining
     rows = recipe.scaling.isoflop.batch_tokens // shared.sequence_length
     rate = recipe.scaling.shapes[run.size]
@@ -57,7 +61,7 @@ def run_config(recipe: Recipe, run: IsoflopRun) -> PretrainConfig:
             "batch": (RowsFrom(share=0, rows=max(rows, 1)),),
             "optimizer": shared.optimizer.model_copy(update={"learning_rate": rate}),
             "compile": "off",
-            "seed": recipe.seed,
+            "seed": derive(shared.seed, "scaling"),
         }
     )
 
@@ -106,7 +110,7 @@ def fit_laws(recipe: Recipe, points: list[Point]) -> dict[str, Any]:
     members = {}
     for name, member in recipe.members.items():
         params = recipe.shape(member.shape).parameters
-        tokens = initial_config(recipe, member).schedule().tokens()
+        tokens = initial_config(recipe, name).schedule().tokens()
         value, low, high = forecast(points, params, tokens, recipe.seed)
         members[name] = {"params": params, "tokens": tokens, "loss": value, "low": low, "high": high}
     flagship = members[recipe.flagship]
