@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from herd.align.examples import encode_messages
 from herd.model.loss import IGNORE
 from herd.tokenizer.chat import ChatFormat, Message
 from herd.train.batch import Batch
@@ -49,7 +50,7 @@ def encode_tree(
     trunk = chat.encode(prompt, tools=tools, open_assistant=True).ids
     branches = []
     for response in responses:
-        whole = chat.encode([*prompt, *response], tools=tools)
+        whole = encode_messages(chat, [*prompt, *response], tools)
         assert whole.ids[: len(trunk)] == trunk, "the chat encoder's prompt is not a prefix of the dialogue"
         start = len(trunk)
         branches.append(Branch(whole.ids[start:], whole.mask[start:], whole.content_mask[start:]))

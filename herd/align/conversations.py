@@ -48,7 +48,7 @@ class Answer:
 
     @property
     def clean(self) -> Messages:
-        """The messages without the marks of the tool loop, ready to be encoded."""
+        """The messages without the verdict of the tool loop, ready to be encoded: what was ``written`` stays."""
         return [{key: value for key, value in message.items() if key != "malformed"} for message in self.messages]
 
 

@@ -16,7 +16,7 @@ from herd.foundation.files import read_jsonl
 from herd.foundation.seeds import numpy_from
 from herd.model.attention import document_positions
 from herd.model.loss import IGNORE
-from herd.tokenizer.chat import ChatFormat
+from herd.tokenizer.chat import ChatFormat, EncodedChat, Message
 from herd.train.batch import Batch
 
 
@@ -35,9 +35,28 @@ class Example:
 
 def encode_dialogue(chat: ChatFormat, row: Mapping[str, Any]) -> Example:
     """Encodes one row of a dialogues file (``messages`` and, where there are any, ``tools``)."""
-    encoded = chat.encode(row["messages"], tools=row.get("tools") or None)
+    encoded = encode_messages(chat, row["messages"], row.get("tools") or None)
     shifted = zip(encoded.ids[1:], encoded.mask[1:], strict=True)
     return Example(encoded.ids[:-1], [token if trained else IGNORE for token, trained in shifted])
+
+
+def encode_messages(chat: ChatFormat, messages: Sequence[Message], tools: Sequence[Any] | None) -> EncodedChat:
+    """Encodes a dialogue; a last message that carries the ids ``written`` by its model is made of these, as they are.
+
+    So a call that cannot be read keeps its ``<|python_tag|>`` and its own terminator, or none where it was cut: a model
+    that learns to avoid it must see what it wrote.  Raises ``HerdError`` for what are no ids of the tokenizer.
+    """
+    written = messages[-1].get("written") if messages else None
+    if written is None:
+        return chat.encode(messages, tools=tools)
+    vocabulary = range(chat.tokenizer.vocab_size)
+    if not isinstance(written, list) or not all(isinstance(token, int) and token in vocabulary for token in written):
+        raise HerdError(
+            f"message {len(messages) - 1}: what was written is no list of token ids below {vocabulary.stop}"
+        )
+    before = chat.encode(messages[:-1], tools=tools, open_assistant=True)
+    content = [token not in chat.tokenizer.stop_ids for token in written]
+    return EncodedChat(before.ids + written, before.mask + [True] * len(written), before.content_mask + content)
 
 
 def read_dialogues(files: Sequence[Path]) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,8 @@
     dialogues = run_dialogues(engine, [[{"role": "user", "content": "What is 37 * 412 - 5?"}]], tools)
 
 Every round is one batch of the engine over the dialogues that still wait for a message.  A message that is no valid
-call and no finished answer ends its dialogue and stays in it with ``malformed`` saying why, so that it can be counted.
+call and no finished answer ends its dialogue and stays in it with ``malformed`` saying why, so that it can be counted,
+and with the ids that were ``written``, since its text alone would be read as something else.
 Results do not depend on which dialogues run together: each has its own seed, drawn from its words, and from its count
 where the same dialogue is asked for several times (paper section 4.3.5 for the loop).
 """
@@ -128,11 +129,11 @@ class _Dialogue:
         call_id = f"call_{sum(message['role'] == 'assistant' for message in self.messages) + 1}"
         parsed = engine.chat.parse(completion.ids, call_id=call_id)
         if not parsed.well_formed:
-            self._end(parsed.message, parsed.problem or "it cannot be read")
+            self._end(parsed.message, parsed.problem or "it cannot be read", completion.ids)
         elif not parsed.message.get("tool_calls"):
             self._end(parsed.message, None)
         elif problem := self._problem(parsed.message, last):
-            self._end(parsed.message, problem)
+            self._end(parsed.message, problem, completion.ids)
         else:
             self.messages.append(parsed.message)
 
@@ -155,6 +156,7 @@ class _Dialogue:
             return problem
         return "one call too many" if last else None
 
-    def _end(self, message: Message, malformed: str | None) -> None:
-        self.messages.append({**message, "malformed": malformed} if malformed else message)
+    def _end(self, message: Message, malformed: str | None, written: Sequence[int] | None = None) -> None:
+        marks = {"malformed": malformed} if malformed else {}
+        self.messages.append(message | marks | ({"written": list(written)} if written else {}))
         self.ended = True

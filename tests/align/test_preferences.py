@@ -1,13 +1,21 @@
 """Comparisons follow the verifier's levels, and the figures about the reward model are what they say."""
 
+from pathlib import Path
+
 import pytest
 
+from herd.align.comparisons import encode_rankings, read_comparisons
 from herd.align.conversations import Answer, choose_tasks
 from herd.align.decontamination import Decontaminator
+from herd.align.examples import encode_dialogue
 from herd.align.preferences import compare, leak_in, strength_of
 from herd.align.sampling import divide, judge_figures
+from herd.foundation.errors import HerdError
+from herd.foundation.files import write_jsonl
+from herd.model.loss import IGNORE
 from herd.tasks.task import Task
 from herd.tasks.verifiers import Verdict
+from herd.tokenizer.chat import ChatFormat
 
 from .conftest import answer, result
 
@@ -56,6 +64,29 @@ def test_two_poor_answers_are_edited_and_two_right_ones_teach_nothing() -> None:
     assert "malformed" not in row["rejected"][0]
     assert compare(TASK, at_level(3), at_level(3), GOLD) is None
     assert compare(TASK, at_level(1), at_level(1), None) is None
+
+
+@pytest.mark.parametrize(
+    "wrote",
+    ['<|python_tag|>search.call(query="a<|eom_id|>', "<|python_tag|>37 *", "Hello<|eom_id|>", "Hel<|begin_of_text|>"],
+)
+def test_an_unreadable_answer_is_compared_as_the_model_wrote_it(chat: ChatFormat, tmp_path: Path, wrote: str) -> None:
+    ids = chat.tokenizer.encode(wrote, allow_special=True)
+    said = Answer([{**chat.parse(ids).message, "malformed": "no", "written": ids}], Verdict(False, False, False, ""))
+    write_jsonl(tmp_path / "preferences.jsonl", [compare(TASK, at_level(3), said, GOLD)])
+    [tree], _ = encode_rankings(chat, read_comparisons([tmp_path]), 1024, pairs_only=True)
+    rejected = tree.branches[1]
+    assert rejected.ids == ids
+    assert rejected.trained == [True] * len(ids)
+    ends = int(wrote.endswith("<|eom_id|>"))
+    assert rejected.content == [True] * (len(ids) - ends) + [False] * ends
+    example = encode_dialogue(chat, {"messages": [*TASK.messages, *said.clean], "tools": TASK.tools})
+    assert [token for token in example.targets if token != IGNORE] == ids
+
+
+def test_what_is_no_token_cannot_have_been_written(chat: ChatFormat) -> None:
+    with pytest.raises(HerdError, match="message 1: what was written is no list of token ids below 512"):
+        encode_dialogue(chat, {"messages": [*TASK.messages, {**answer("x"), "written": [1, 512]}]})
 
 
 LEAKS = Decontaminator([{"role": "answer", "text": "Return the secret of the test."}])

@@ -113,6 +113,7 @@ def test_what_is_malformed_ends_the_dialogue_and_is_recorded(
     [dialogue] = run(Scripted(tokenizer, {"q": [answer]}), ["q"], tools)
     assert len(dialogue) == 2
     assert reason in dialogue[1]["malformed"]
+    assert dialogue[1]["written"] == tokenizer.encode(answer, allow_special=True)
 
 
 def test_calls_are_bounded(tokenizer: Tokenizer, tools: ToolSet) -> None:
