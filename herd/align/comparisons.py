@@ -1,8 +1,8 @@
 """Comparisons of answers on disk and in memory: a prompt, and its answers from best to worst.
 
 One JSONL row holds ``prompt``, ``chosen``, ``rejected``, perhaps ``edited`` (lists of messages, TRL's names), ``tools``
-and ``strength``; an answer that cannot be read holds the ids ``written`` by its model.  The paper keeps only pairs whose
-strength is *significantly better* or *better* (section 4.2.1).
+and ``strength``; an answer that cannot be read holds the ids ``written`` by its model.  The paper keeps only pairs
+whose strength is *significantly better* or *better* (section 4.2.1).
 """
 
 from collections.abc import Iterable, Sequence
