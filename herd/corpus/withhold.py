@@ -1,13 +1,14 @@
-"""Cuts what is held out of the training documents: the pages of test functions, whole, and their first sentences.
+"""Cuts what is held out of the training documents: the pages of test functions and their docstrings, whole.
 
     withholder = Withholder(read_jsonl(tasks / "held_out.jsonl"))
     text = withholder.clean(document["id"], document["text"])
 
 N-gram decontamination cannot see a sentence of fewer words than its n-gram, and an answer that was seen in training
 could be remembered instead of read.  So each held-out passage leaves its own document, and each held-out sentence
-leaves every document, wherever it stands: in another module's page, or as a docstring or comment in a source.  Only the
-spacing of the words may differ.  Everything else stays as it is, character for character; a line of which nothing but
-spaces would be left goes too.
+leaves every document, wherever it stands.  Where a docstring begins with it, in a source or below another heading of a
+page, the whole docstring goes: its other sentences are about the same function.  Only the spacing of the words may
+differ.  Everything else stays as it is, character for character; a line of which nothing but spaces would be left goes
+too.
 """
 
 import re
@@ -16,12 +17,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from herd.corpus.passages import first_sentence
 from herd.foundation.errors import HerdError
 
 _FIELDS = ("document_id", "sentence", "text")
 _BETWEEN_WORDS = r"[\s#]+"
 _BLANK = r"[^\S\n]*"
 _SHORTEST_KEY = 3
+# A comment, or a string of a source with its text: on several lines after three quotes, on one after one.
+_STRING = re.compile(
+    r"""
+    \#[^\n]*
+    | (?P<three> "{3} | '{3} ) (?:\\\n)? (?P<lines> (?: \\. | [^\\] )*? ) (?P=three)
+    | (?P<one> ["'] ) (?P<line> (?: \\. | (?!(?P=one)) [^\\\n] )* ) (?P=one)
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+_HEADING = re.compile(r"^\S[^\n]*\n(?=[^\S\n]+\S)", re.MULTILINE)
+_INDENTED = re.compile(r"(?:[^\S\n][^\n]*(?:\n|\Z)|\n)+")
 
 
 @dataclass(frozen=True)
@@ -34,11 +47,15 @@ class _Sentence:
 
 @dataclass
 class Withheld:
-    """What was cut so far; ``unplaced`` are passages whose document was met without them in it."""
+    """What was cut so far; ``unplaced`` are passages whose document was met without them in it.
+
+    ``docstrings`` went whole with the sentence that they began with; ``sentences`` counts these too.
+    """
 
     passages: int = 0
     unplaced: int = 0
     sentences: int = 0
+    docstrings: int = 0
     documents: int = 0
     characters: int = 0
 
@@ -78,8 +95,10 @@ class Withholder:
         for sentence in self._candidates(kept):
             # From the start after each cut: what it brings together may read like the sentence again.
             while match := sentence.pattern.search(kept):
-                kept = _without(kept, *match.span())
+                docstring = _docstring_of(kept, match)
+                kept = _without(kept, *(docstring or match.span()))
                 self.withheld.sentences += 1
+                self.withheld.docstrings += docstring is not None
         if len(kept) != len(text):
             self.withheld.documents += 1
             self.withheld.characters += len(text) - len(kept)
@@ -101,6 +120,31 @@ class Withholder:
         self.withheld.passages += 1
         before, after = text[: match.start()], text[match.end() :].lstrip("\n")
         return before + after if after else before.rstrip("\n")
+
+
+def _docstring_of(text: str, sentence: re.Match[str]) -> tuple[int, int] | None:
+    """From where to where the docstring goes that begins with the sentence; None where other text surrounds it."""
+    for start, end in (_string_around(text, sentence.start()), _lines_below_heading(text, sentence.start())):
+        docstring = text[start:end]
+        if sentence.end() <= end and sentence.re.match(first_sentence(docstring)):
+            return start + len(docstring) - len(docstring.lstrip()), start + len(docstring.rstrip())
+    return None
+
+
+def _string_around(text: str, place: int) -> tuple[int, int]:
+    """The text of the string literal that ``place`` lies in; an empty stretch where it lies in none."""
+    for found in _STRING.finditer(text):
+        if found.end() > place:
+            group = "lines" if found["three"] else "line"
+            return found.span(group) if found[group] is not None and found.start(group) <= place else (place, place)
+    return place, place
+
+
+def _lines_below_heading(text: str, place: int) -> tuple[int, int]:
+    """The indented lines around ``place`` under the line without indentation before them; an empty stretch if none."""
+    headings = [found.end() for found in _HEADING.finditer(text, 0, place + 1)]
+    body = _INDENTED.match(text, headings[-1]) if headings else None
+    return body.span() if body and body.end() > place else (place, place)
 
 
 def _without(text: str, start: int, end: int) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import textwrap
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from herd.corpus.decontaminate import DecontaminateConfig, Detector, decontaminate, load_items
 from herd.corpus.documents import REASONS, DocumentWriter, document_schema
-from herd.corpus.passages import passages
+from herd.corpus.passages import first_sentence, passages
 from herd.corpus.withhold import Withholder
 from herd.foundation.errors import HerdError
 from herd.foundation.files import write_json, write_jsonl
@@ -57,10 +58,55 @@ def test_the_last_passage_leaves_with_the_blank_line_before_it() -> None:
     assert Withholder(held_out(name="mod.third")).clean("page", PAGE) == PAGE[: PAGE.index("\n\nmod.third")]
 
 
-def test_another_document_keeps_the_page_but_not_the_sentence() -> None:
+def test_another_document_keeps_its_page_but_not_the_docstring_under_another_heading() -> None:
     withholder = Withholder(held_out("elsewhere"))
-    assert withholder.clean("page", PAGE) == PAGE.replace("    Return the padded\n    width.\n", "")
-    assert (withholder.withheld.passages, withholder.withheld.sentences) == (0, 1)
+    start, end = PAGE.index("    Return the padded"), PAGE.index("\n\nmod.third")
+    assert withholder.clean("page", PAGE) == PAGE[:start] + PAGE[end + 1 :]
+    assert (withholder.withheld.passages, withholder.withheld.sentences, withholder.withheld.docstrings) == (0, 1, 1)
+
+
+WHOLE = """Return the padded
+    width.
+
+    A "second" paragraph, it's its own.
+
+    >>> f('a')  # \'\'\'
+    1
+    """
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (f'def f():\n    """{WHOLE}"""\n    return "padded"\n', 'def f():\n    """\n    """\n    return "padded"\n'),
+        (f'f.__doc__ = r"""\\\n{WHOLE}"""\n', 'f.__doc__ = r"""\\\n    """\n'),
+        (f'add_docstr(f, """\nf(x, *) -> int\n\n{WHOLE}""")\n', 'add_docstr(f, """\n    """)\n'),
+        ("def f():\n    'Return the padded width. And more.'\n", "def f():\n    ''\n"),
+        (f'# It is called """\ndef f():\n    """{WHOLE}"""\n', '# It is called """\ndef f():\n    """\n    """\n'),
+        (
+            f'"""The module.\n\nf: Return the padded width.\n"""\n{PAGE[:30]}',
+            f'"""The module.\n\nf: \n"""\n{PAGE[:30]}',
+        ),
+        (
+            'def f():\n    # Return the padded width. As ever.\n    """Other."""\n',
+            'def f():\n    #  As ever.\n    """Other."""\n',
+        ),
+    ],
+)
+def test_a_docstring_that_begins_with_the_sentence_goes_whole(before: str, after: str) -> None:
+    assert Withholder(held_out()).clean("other", before) == after
+
+
+def test_the_docstrings_of_a_real_source_go_whole() -> None:
+    source = Path(textwrap.__file__).read_text(encoding="utf-8")
+    docstring = str(textwrap.dedent.__doc__)
+    row = {"document_id": "page", "sentence": first_sentence(docstring), "text": docstring}
+    kept = Withholder([row]).clean("source", source)
+    lines = [line.strip() for line in docstring.splitlines() if line.strip()]
+    assert len(lines) > 3
+    assert not [line for line in lines if line in kept]
+    compile(kept, "textwrap.py", "exec")
+    assert len(source) - len(kept) < 1.2 * len(docstring)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +154,11 @@ def test_no_text_keeps_the_sentence_and_only_whole_ones_are_cut(text: str) -> No
     withholder = Withholder(held_out("elsewhere"))
     cleaned = withholder.clean("other", text)
     assert SENTENCE not in flat(cleaned)
-    # What is left is the text without some of its characters, and all that is not spacing was in a sentence.
+    # What is left is the text without some of its characters; all that is not spacing was in a sentence or docstring.
     left = iter(text)
     assert all(character in left for character in cleaned)
+    if withholder.withheld.docstrings:
+        return
     gone = len("".join(text.split())) - len("".join(cleaned.split()))
     signs = text.count("#") - cleaned.count("#")
     assert gone - signs == withholder.withheld.sentences * len(SENTENCE.replace(" ", ""))
@@ -148,7 +196,8 @@ def test_the_stage_leaves_no_sentence_in_training_and_counts_it(tmp_path: Path) 
     assert steps[1]["documents"] == steps[2]["documents"] == 4
     assert steps[1]["characters"] == steps[2]["characters"] == sum(map(len, kept.values())) + len(PAGE)
     assert steps[1]["withheld"] == {
-        "passages": 1, "unplaced": 0, "sentences": 2, "documents": 3, "characters": characters - steps[1]["characters"],
+        "passages": 1, "unplaced": 0, "sentences": 2, "docstrings": 1, "documents": 3,
+        "characters": characters - steps[1]["characters"],
     }  # fmt: skip
 
 
