@@ -8,7 +8,7 @@ format's own affair, on its own side of this interface.
         move_tensors(source, sink, Progress())
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from herd.foundation.errors import HerdError
+from herd.foundation.files import digest_value
 from herd.foundation.progress import Progress
 from herd.model.config import ModelConfig
 from herd.tokenizer.tokenizer import Tokenizer
@@ -24,6 +25,7 @@ from herd.tokenizer.tokenizer import Tokenizer
 EMBEDDING, HEAD, SCORE, NORM = "model.embed_tokens.weight", "lm_head.weight", "score.weight", "model.norm.weight"
 FLOAT_TYPES: Mapping[str, torch.dtype] = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 """The plain types by the names that ``--type`` knows; a format may know others."""
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -123,26 +125,67 @@ def expected_shapes(config: ModelConfig, reward: bool) -> dict[str, tuple[int, .
     return shapes
 
 
+def check_tensors(place: Path, found: Mapping[str, TensorInfo], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """``HerdError`` that names the first tensor which is missing, surplus or misshapen in the checkpoint ``place``."""
+    for missing in sorted(set(wanted) - set(found)):
+        raise HerdError(f"{place}: tensor {missing} is missing")
+    for surplus in sorted(set(found) - set(wanted)):
+        raise HerdError(f"{place}: tensor {surplus} has no place in the model that the configuration describes")
+    for name, shape in wanted.items():
+        if found[name].shape != shape:
+            raise HerdError(f"{place}: tensor {name} has shape {found[name].shape}, the configuration asks for {shape}")
+
+
 def require_finite(place: Path, name: str, tensor: Tensor) -> Tensor:
-    """``tensor`` itself; ``HerdError`` where it holds a NaN or an infinity."""
-    if not bool(torch.isfinite(tensor).all()):
-        raise HerdError(f"{place}: tensor {name} holds values that are not finite")
+    """``tensor`` itself; ``HerdError`` where it holds a NaN or an infinity.
+
+    It is looked at piece by piece: the test of a whole tensor would take several times its memory.
+    """
+    for piece in tensor.reshape(-1).split(_PIECE):
+        if not bool(torch.isfinite(piece).all()):
+            raise HerdError(f"{place}: tensor {name} holds values that are not finite")
     return tensor
 
 
-def cast(place: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def cast(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """``tensor`` as ``dtype``, contiguous; ``HerdError`` where a finite value becomes infinite on the way."""
-    return require_finite(place, name, tensor.to(dtype)).contiguous() if tensor.dtype != dtype else tensor.contiguous()
+    if tensor.dtype == dtype:
+        return tensor.contiguous()
+    converted = tensor.to(dtype).contiguous()
+    for piece in converted.reshape(-1).split(_PIECE):
+        if not bool(torch.isfinite(piece).all()):
+            raise HerdError(f"tensor {name} holds values that are too large for {dtype}; choose a wider --type")
+    return converted
+
+
+def raw_bytes(tensor: Tensor) -> memoryview:
+    """The bytes of a contiguous tensor, without a copy."""
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
+
+
+def check_tokenizer(tokenizer: Tokenizer, config: ModelConfig, place: Path) -> None:
+    """``HerdError`` unless every row of the embedding has its token: control tokens are counted from the end."""
+    if tokenizer.vocab_size != config.vocab_size:
+        raise HerdError(
+            f"{place}: the tokenizer has {tokenizer.vocab_size} tokens, the embedding ({EMBEDDING}) {config.vocab_size}"
+            " rows; give the right tokenizer, or leave it behind with --without-tokenizer"
+        )
+
+
+def fingerprint_of(files: Iterable[Path]) -> str:
+    """A digest of the names, sizes and times of change of ``files``."""
+    seen = {str(file.resolve()): (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
+    return digest_value(seen)
 
 
 def move_tensors(source: TensorSource, sink: TensorSink, progress: Progress) -> None:
     """Brings every tensor of ``source`` into ``sink`` and finishes it, going on from what an earlier call wrote."""
     done = sink.begin(source)
-    megabytes = {name: info.nbytes / 1e6 for name, info in source.tensors.items()}
-    with progress.task(f"converting {source.path.name}", sum(megabytes.values()), "MB") as task:
-        for name, size in megabytes.items():
+    total = sum(info.nbytes for info in source.tensors.values()) / 1e6
+    with progress.task(f"converting {source.path.name}", total, "MB") as task:
+        for name, info in source.tensors.items():
             if name not in done:
                 sink.write(name, source.read(name))
             task.note(name)
-            task.advance(size)
+            task.advance(info.nbytes / 1e6)
     sink.finish()
