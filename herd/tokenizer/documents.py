@@ -51,6 +51,8 @@ def read_document_file(
                 inside = batch.slice(max(first - start, 0), max(last - max(start, first), 0))
                 start += batch.num_rows
                 yield from inside.to_pylist()
+    except UnicodeDecodeError as error:
+        raise HerdError(f"{path}: holds text that is not UTF-8 ({error})") from None
     except (OSError, pa.ArrowException) as error:
         raise HerdError(f"{path}: not readable as Parquet ({error})") from None
 

@@ -13,6 +13,8 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, StrictInt, ValidationError
+
 from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, write_json, write_text
 from herd.tokenizer import special
@@ -22,6 +24,12 @@ RANKS_FILE = "tokenizer.model"
 JSON_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 MAP_FILE = "special_tokens_map.json"
+
+
+_SPLIT = {"type": "Split", "pattern": {"Regex": special.SPLIT_PATTERN}, "behavior": "Isolated", "invert": False}
+_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+_STEPS: tuple[dict[str, Any], ...] = (_SPLIT, _BYTE_LEVEL)
+"""What happens to a text before merging: the pattern's cuts, then bytes in their stand-in characters."""
 
 
 def byte_characters() -> dict[int, str]:
@@ -91,31 +99,65 @@ def read_ranks(path: Path) -> dict[bytes, int]:
     return ranks
 
 
+class _Model(BaseModel):
+    """The ``model`` of a ``tokenizer.json``, as far as it decides about ids."""
+
+    type: str
+    vocab: dict[str, StrictInt]
+    merges: list[tuple[str, str] | str]
+
+
+class _AddedToken(BaseModel):
+    id: StrictInt
+    content: str
+
+
+class _TokenizerJson(BaseModel):
+    """What a ``tokenizer.json`` must hold to be read; other keys decide nothing here."""
+
+    normalizer: dict[str, Any] | None = None
+    pre_tokenizer: dict[str, Any] | None
+    model: _Model
+    added_tokens: list[_AddedToken]
+
+
 def read_tokenizer_json(path: Path) -> tuple[dict[bytes, int], Sequence[str]]:
     """Reads a byte-level ``tokenizer.json`` of the Llama 3 form; refuses other kinds, whose ids would differ."""
-    data = read_json(path)
     try:
-        kind, vocabulary = data["model"]["type"], data["model"]["vocab"]
-        added = sorted(data["added_tokens"], key=lambda token: token["id"])
-        patterns = _split_patterns(data["pre_tokenizer"])
-    except (KeyError, TypeError):
-        raise HerdError(f"{path}: not a tokenizer.json of the tokenizers library") from None
-    if kind != "BPE" or patterns != [special.SPLIT_PATTERN]:
+        data = _TokenizerJson.model_validate(read_json(path))
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise HerdError(f"{path}: not a tokenizer.json of the tokenizers library (at {place!r})") from None
+    if data.model.type != "BPE" or data.normalizer is not None or not _is_llama_split(data.pre_tokenizer or {}):
         raise HerdError(f"{path}: not a byte-level BPE with the Llama 3 split pattern")
-    names = [token["content"] for token in added]
+    added = sorted(data.added_tokens, key=lambda token: token.id)
+    names = [token.content for token in added]
     try:
-        ranks = {token_bytes(text): rank for text, rank in vocabulary.items() if text not in set(names)}
+        ranks = {token_bytes(text): rank for text, rank in data.model.vocab.items() if text not in set(names)}
     except KeyError as error:
         raise HerdError(f"{path}: {error.args[0]!r} in the vocabulary stands for no byte") from None
     check_ranks(ranks, str(path))
-    if [token["id"] for token in added] != list(range(len(ranks), len(ranks) + len(added))):
+    if [token.id for token in added] != list(range(len(ranks), len(ranks) + len(added))):
         raise HerdError(f"{path}: the control tokens do not follow the {len(ranks)} ranks without a hole")
+    if len(set(names)) != len(names):
+        raise HerdError(f"{path}: two control tokens have the same name")
+    merges = [tuple(pair.split(" ")) if isinstance(pair, str) else pair for pair in data.model.merges]
+    if merges != merges_of(ranks):
+        raise HerdError(
+            f"{path}: its merges are not those that its ranks give, so its ids would differ from tiktoken's"
+        )
     return ranks, names
 
 
-def _split_patterns(pre_tokenizer: Mapping[str, Any]) -> list[str]:
-    steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
-    return [step["pattern"]["Regex"] for step in steps if step["type"] == "Split"]
+def _is_llama_split(pre_tokenizer: Mapping[str, Any]) -> bool:
+    """Whether text is cut by the Llama 3 pattern, and turned into bytes with nothing put before it."""
+    steps = pre_tokenizer.get("pretokenizers")
+    if not isinstance(steps, list) or len(steps) != len(_STEPS):
+        return False
+    return all(
+        isinstance(step, dict) and all(step.get(key) == wanted[key] for key in wanted if key != "trim_offsets")
+        for step, wanted in zip(steps, _STEPS, strict=True)
+    )
 
 
 def merges_of(ranks: Mapping[bytes, int]) -> list[tuple[str, str]]:
@@ -168,8 +210,6 @@ def _added_token(name: str, token_id: int) -> dict[str, Any]:
 
 
 def _tokenizer_json(ranks: Mapping[bytes, int], added: list[dict[str, Any]]) -> dict[str, Any]:
-    split = {"type": "Split", "pattern": {"Regex": special.SPLIT_PATTERN}, "behavior": "Isolated", "invert": False}
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     vocabulary = {token_text(token): rank for token, rank in sorted(ranks.items(), key=lambda item: item[1])}
     return {
         "version": "1.0",
@@ -177,9 +217,9 @@ def _tokenizer_json(ranks: Mapping[bytes, int], added: list[dict[str, Any]]) -> 
         "padding": None,
         "added_tokens": added,
         "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": list(_STEPS)},
         "post_processor": _begin_processor(added),
-        "decoder": {**byte_level, "add_prefix_space": True, "use_regex": True},
+        "decoder": {**_BYTE_LEVEL, "add_prefix_space": True, "use_regex": True},
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -195,9 +235,11 @@ def _tokenizer_json(ranks: Mapping[bytes, int], added: list[dict[str, Any]]) -> 
     }
 
 
-def _begin_processor(added: list[dict[str, Any]]) -> dict[str, Any]:
-    """The step that puts one begin token before a plain text, as the published tokenizer does when asked."""
-    begin = next(token for token in added if token["content"] == special.BEGIN_OF_TEXT)
+def _begin_processor(added: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The step that puts one begin token before a plain text, as the published tokenizer does, if there is one."""
+    begin = next((token for token in added if token["content"] == special.BEGIN_OF_TEXT), None)
+    if begin is None:
+        return None
     mark: dict[str, Any] = {"SpecialToken": {"id": special.BEGIN_OF_TEXT, "type_id": 0}}
     first: dict[str, Any] = {"Sequence": {"id": "A", "type_id": 0}}
     second_mark: dict[str, Any] = {"SpecialToken": {"id": special.BEGIN_OF_TEXT, "type_id": 1}}

@@ -65,6 +65,25 @@ def test_transformers_knows_the_special_tokens(small: Tokenizer, readers: list) 
     assert len(transformer) == small.vocab_size
 
 
+def test_merges_may_be_written_as_one_string(small: Tokenizer, directory: Path, tmp_path: Path) -> None:
+    """The older form of the same file."""
+    data = json.loads((directory / "tokenizer.json").read_text())
+    data["model"]["merges"] = [" ".join(pair) for pair in data["model"]["merges"]]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data))
+    assert Tokenizer.load(tmp_path).ranks == small.ranks
+
+
+def test_a_vocabulary_without_a_begin_token_is_written_and_read(small: Tokenizer, tmp_path: Path) -> None:
+    Tokenizer(small.ranks, ["<|end_of_text|>"]).save(tmp_path)
+    assert Tokenizer.load(tmp_path / "tokenizer.json").special == {"<|end_of_text|>": 768}
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert library.encode("one").ids == small.encode("one")
+
+
+def test_as_many_merges_as_the_published_tokenizer_json_has(published: Tokenizer) -> None:
+    assert len(merges_of(published.ranks)) == 280_147
+
+
 def test_leaving_out_ways_to_cut_a_token_would_be_noticed(small: Tokenizer) -> None:
     """Naming only one cut a token, as learners do, merges some words differently from tiktoken's rule."""
     merges = merges_of(small.ranks)
@@ -110,17 +129,31 @@ def test_broken_ranks_are_named(directory: Path, tmp_path: Path, place: int, tex
 
 def test_other_kinds_of_tokenizer_are_refused(directory: Path, tmp_path: Path) -> None:
     original = json.loads((directory / "tokenizer.json").read_text())
-    changes = {
-        "not a byte-level BPE": {"pre_tokenizer": {"type": "ByteLevel", "use_regex": True}},
-        "not a tokenizer.json": {"model": None},
-        "control tokens do not follow": {"added_tokens": original["added_tokens"][1:]},
-        "stands for no byte": {"model": original["model"] | {"vocab": original["model"]["vocab"] | {"a b": 5_000}}},
-    }
+    model, added = original["model"], original["added_tokens"]
+    split, to_bytes = original["pre_tokenizer"]["pretokenizers"]
+    spaced = {"type": "Sequence", "pretokenizers": [split, to_bytes | {"add_prefix_space": True}]}
+    changes: list[tuple[str, dict]] = [
+        ("not a byte-level BPE", {"pre_tokenizer": {"type": "ByteLevel", "use_regex": True}}),
+        ("not a byte-level BPE", {"pre_tokenizer": None}),
+        ("not a byte-level BPE", {"pre_tokenizer": spaced}),
+        ("not a byte-level BPE", {"normalizer": {"type": "NFC"}}),
+        (r"not a tokenizer.json of the tokenizers library \(at 'model'\)", {"model": None}),
+        (r"\(at 'model.vocab'\)", {"model": model | {"vocab": ["a"]}}),
+        (r"\(at 'model.vocab.a'\)", {"model": model | {"vocab": model["vocab"] | {"a": "64"}}}),
+        ("control tokens do not follow", {"added_tokens": added[1:]}),
+        ("two control tokens have the same name", {"added_tokens": [*added[:9], added[10] | {"id": 777}, *added[10:]]}),
+        ("stands for no byte", {"model": model | {"vocab": model["vocab"] | {"a b": 5_000}}}),
+        ("rank 300 is missing", {"model": model | {"vocab": {t: r for t, r in model["vocab"].items() if r != 300}}}),
+        ("its merges are not those that its ranks give", {"model": model | {"merges": model["merges"][1:]}}),
+    ]
     path = tmp_path / "tokenizer.json"
-    for message, change in changes.items():
+    for message, change in changes:
         path.write_text(json.dumps(original | change))
         with pytest.raises(HerdError, match=message):
             Tokenizer.load(path)
+    path.write_bytes(b'{"model": "\xff"}')
+    with pytest.raises(HerdError, match="not readable as JSON"):
+        Tokenizer.load(path)
     path.write_text("{")
     with pytest.raises(HerdError, match="not readable as JSON"):
         Tokenizer.load(path)

@@ -123,6 +123,19 @@ def test_published_vocabulary_agrees_on_real_text(published: Tokenizer, publishe
     assert count > 40
 
 
+@pytest.mark.parametrize("unit", ["a", "é", "語", "🙂", "-", " ", "\n", "ab1_"])
+def test_published_vocabulary_agrees_on_long_runs(
+    published: Tokenizer, published_json: tokenizers.Tokenizer, unit: str
+) -> None:
+    for length in (25_000, 25_001, 51_000):
+        text = "word " + (unit * length)[:length] + " and on\n"
+        cuts = reference_cuts(text, 25_000, 400_000)
+        theirs = [token for cut in cuts for token in published_json.encode(cut, add_special_tokens=False).ids]
+        ids = published.encode(text)
+        assert ids == theirs == published.encode_array(text).tolist()
+        assert published.decode(ids) == text
+
+
 def test_published_ids_of_known_texts(published: Tokenizer) -> None:
     assert published.encode("\n\n") == [271]
     assert published.encode("safe") == [19193]
