@@ -45,7 +45,7 @@ _SMALLEST_TENSOR = 32  # bytes of a name's length, of one axis and its count, of
 
 
 @dataclass(frozen=True)
-class TensorInfo:
+class StoredTensor:
     """Where and how a tensor is stored: ``shape`` with the contiguous axis last, ``offset`` from the data's begin."""
 
     name: str
@@ -148,7 +148,7 @@ class GgufFile:
             raise HerdError(f"{self.path}: general.alignment is {alignment}, it must be a power of two, 8 to 2^20")
         return alignment
 
-    def _checked(self, table: list[TensorInfo], room: int) -> dict[str, TensorInfo]:
+    def _checked(self, table: list[StoredTensor], room: int) -> dict[str, StoredTensor]:
         """The table by name: every tensor inside the ``room`` after the header, aligned, and none upon another."""
         end, before = 0, ""
         for info in sorted(table, key=lambda info: info.offset):
@@ -220,7 +220,7 @@ def _read_count(cursor: _Cursor, what: str, smallest: int) -> int:
     return count
 
 
-def _read_tensor(cursor: _Cursor) -> TensorInfo:
+def _read_tensor(cursor: _Cursor) -> StoredTensor:
     name = cursor.text("the name of a tensor")
     what = f"the entry of tensor {name}"
     axes = cursor.number("<I", what)
@@ -233,15 +233,15 @@ def _read_tensor(cursor: _Cursor) -> TensorInfo:
         raise HerdError(f"{cursor.path}: tensor {name} is stored as type {number} ({kind}), which is not read here")
     if 0 in shape or not BY_NUMBER[number].fits(shape):
         raise HerdError(f"{cursor.path}: tensor {name} of shape {shape} cannot be stored as {BY_NUMBER[number].name}")
-    return TensorInfo(name, shape, BY_NUMBER[number], offset)
+    return StoredTensor(name, shape, BY_NUMBER[number], offset)
 
 
-def lay_out(tensors: Iterable[tuple[str, tuple[int, ...], BlockType]]) -> list[TensorInfo]:
+def lay_out(tensors: Iterable[tuple[str, tuple[int, ...], BlockType]]) -> list[StoredTensor]:
     """Places tensors one after another, each at the next multiple of the alignment."""
-    table: list[TensorInfo] = []
+    table: list[StoredTensor] = []
     offset = 0
     for name, shape, kind in tensors:
-        table.append(TensorInfo(name, shape, kind, offset))
+        table.append(StoredTensor(name, shape, kind, offset))
         offset += padded(kind.size(shape))
     return table
 
@@ -251,7 +251,7 @@ def padded(size: int) -> int:
     return size + -size % ALIGNMENT
 
 
-def header_bytes(metadata: Mapping[str, Value], table: list[TensorInfo]) -> bytes:
+def header_bytes(metadata: Mapping[str, Value], table: list[StoredTensor]) -> bytes:
     """The file up to its first tensor: version 3, metadata, table, padding."""
     out = bytearray(_MAGIC + struct.pack("<IQQ", _VERSION, len(table), len(metadata)))
     for key, value in metadata.items():

@@ -45,7 +45,7 @@ def unpack_q4_k(data_NB: Tensor) -> Tensor:
 
 
 def pack_q6_k(x_NV: Tensor) -> Tensor:
-    """(N, 256) float32 to (N, 210) bytes: 128 of low bits, 64 of high bits, 16 part scales, one half-precision scale."""
+    """(N, 256) float32 to (N, 210) bytes: 128 of low bits, 64 of high bits, 16 part scales, a half-precision scale."""
     x_NPV = x_NV.view(-1, _Q6_PARTS, 16)
     scale_NP = symmetric_grid(x_NPV)
     furthest = scale_NP.gather(-1, scale_NP.abs().argmax(-1, keepdim=True))

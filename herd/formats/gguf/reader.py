@@ -1,0 +1,54 @@
+"""A GGUF file as a source of tensors: names, row order and values as Hugging Face has them.
+
+    source = GgufSource(Path("model-q4_k.gguf"))
+    source.read("model.layers.0.self_attn.q_proj.weight")       # float32, dequantised
+
+Plain types are given in their own type; quantised ones in float32, in which they are exact.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from herd.formats.gguf.blocks import PLAIN, decode
+from herd.formats.gguf.container import GgufFile
+from herd.formats.gguf.description import read_config
+from herd.formats.gguf.names import ROPE_FACTORS, gguf_name
+from herd.formats.gguf.rotary import rotated_heads, to_halves
+from herd.formats.gguf.vocabulary import find_tokenizer
+from herd.formats.tensors import TensorInfo, check_tensors, expected_shapes, fingerprint_of, require_finite
+
+
+class GgufSource:
+    """An opened GGUF file of the llama architecture (``herd.formats.tensors.TensorSource``)."""
+
+    reward = False
+
+    def __init__(self, path: Path) -> None:
+        """Checks header, metadata and tensor table; ``HerdError`` names the file and the key or tensor."""
+        self.path = path
+        self._file = GgufFile(path)
+        self.config = read_config(self._file)
+        self.tokenizer = find_tokenizer(self._file)
+        found = {
+            name: TensorInfo(stored.shape, PLAIN.get(stored.kind, torch.float32))
+            for name, stored in self._file.tensors.items()
+            if name != ROPE_FACTORS
+        }
+        wanted = expected_shapes(self.config, reward=False)
+        check_tensors(path, found, {gguf_name(name): shape for name, shape in wanted.items()})
+        self.tensors: Mapping[str, TensorInfo] = {name: found[gguf_name(name)] for name in wanted}
+
+    def read(self, name: str) -> Tensor:
+        """One tensor; its memory is a private map of the file, or its own where it was dequantised or reordered."""
+        stored = self._file.tensors[gguf_name(name)]
+        tensor = decode(self._file.data(stored.name), stored.kind).view(stored.shape)
+        require_finite(self.path, stored.name, tensor)
+        heads = rotated_heads(name, self.config)
+        return to_halves(tensor, heads) if heads else tensor
+
+    def fingerprint(self) -> str:
+        """Size and time of change of the file."""
+        return fingerprint_of([self.path])
