@@ -1,4 +1,4 @@
-"""Hugging Face directories: ``config.json``, ``*.safetensors``, ``generation_config.json``, tokenizer files.
+"""Models in Hugging Face directories: ``config.json``, ``*.safetensors``, ``generation_config.json``, tokenizer files.
 
 Our rotary embedding uses the half-split layout of Hugging Face, so weights move without a permutation; only names
 change.  A source is checked name by name and shape by shape before a tensor is read.
@@ -8,31 +8,21 @@ change.  A source is checked name by name and shape by shape before a tensor is 
 """
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from herd.formats.huggingface_config import config_to_json, is_reward_model, load_config, read_config
+from herd.formats.huggingface_config import load_config
+from herd.formats.huggingface_sink import copy_files, write_configuration
+from herd.formats.huggingface_source import TOKENIZER_FILES, WEIGHTS, HuggingFaceSource
 from herd.foundation.errors import HerdError
-from herd.foundation.files import atomic_path, read_json, write_json
-from herd.model.config import ModelConfig
+from herd.foundation.files import atomic_path
 from herd.model.transformer import RewardModel, Transformer
 
 __all__ = ["TOKENIZER_FILES", "load_config", "load_model", "save_model"]
-
-TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-_WEIGHTS = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
-_SPECIALS = 256
-# Offsets among the 256 special tokens, which close every vocabulary of the family (fact sheet, 3.4).
-_BEGIN, _STOPS, _PAD = 0, (1, 8, 9), 4
-_DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 _IN_LAYER = {
     "attention_norm": "input_layernorm",
@@ -77,38 +67,20 @@ def save_model(
     """
     out.mkdir(parents=True, exist_ok=True)
     tensors = {name: parameter.detach().to("cpu", dtype).contiguous() for name, parameter in _parameters(model)}
-    stored = next(iter(tensors.values())).dtype
-    reward = isinstance(model, RewardModel)
-    with atomic_path(out / _WEIGHTS) as temporary:
+    with atomic_path(out / WEIGHTS) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
     if tokenizer_dir is not None:
         copy_tokenizer(tokenizer_dir, out)
-    if not reward:
-        write_json(out / "generation_config.json", _generation_config(model.config))
-    write_json(out / "config.json", config_to_json(model.config, _DTYPES[stored], reward, _token_ids(model.config)))
+    stored = next(iter(tensors.values())).dtype
+    write_configuration(out, model.config, stored, isinstance(model, RewardModel))
 
 
 def copy_tokenizer(source: Path, out: Path) -> None:
     """Copies a tokenizer's files; a source without ``tokenizer.json`` is a ``HerdError``."""
     if not (source / "tokenizer.json").is_file():
         raise HerdError(f"{source}: holds no tokenizer.json, so it is not a tokenizer's directory")
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file() and source.resolve() != out.resolve():
-            with atomic_path(out / name) as temporary:
-                shutil.copyfile(source / name, temporary)
-
-
-def _token_ids(config: ModelConfig) -> dict[str, Any]:
-    first = max(config.vocab_size - _SPECIALS, 0)
-    return {
-        "bos_token_id": first + _BEGIN,
-        "eos_token_id": [first + stop for stop in _STOPS],
-        "pad_token_id": first + _PAD,
-    }
-
-
-def _generation_config(config: ModelConfig) -> dict[str, Any]:
-    return {"do_sample": True, "temperature": 0.6, "top_p": 0.9} | _token_ids(config)
+    if source.resolve() != out.resolve():
+        copy_files({name: source / name for name in TOKENIZER_FILES if (source / name).is_file()}, out)
 
 
 def load_model(
@@ -119,18 +91,13 @@ def load_model(
     Weights become ``dtype`` (their stored type without it).  A missing, surplus, misshapen or non-finite tensor is a
     ``HerdError`` that names file and tensor.
     """
-    raw = read_config(path)
-    config = load_config(path)
+    source = HuggingFaceSource(path)
     model: Transformer | RewardModel
     with torch.device("meta"):
-        model = RewardModel(config) if is_reward_model(raw) else Transformer(config)
-    files = _tensor_files(path)
-    wanted = dict(_parameters(model))
-    _check_names(path, set(wanted), set(files), config.tied)
-    own_names = {huggingface_name(name): name for name, _ in model.named_parameters()}
-    loaded: dict[str, Tensor] = {}
-    for name, tensor in _read_tensors(path, files, wanted, device):
-        loaded[own_names[name]] = tensor if dtype is None else tensor.to(dtype)
+        model = RewardModel(source.config) if source.reward else Transformer(source.config)
+    loaded = {
+        own: source.read(huggingface_name(own)).to(device=device, dtype=dtype) for own, _ in model.named_parameters()
+    }
     _assign(model, loaded)
     return model
 
@@ -148,60 +115,3 @@ def _assign(model: Transformer | RewardModel, loaded: dict[str, Tensor]) -> None
     model.load_state_dict(loaded | ({"head.weight": loaded["embedding.weight"]} if tied else {}), assign=True)
     if isinstance(model, Transformer) and model.head is not None and tied:
         model.head.weight = model.embedding.weight  # assignment gave the two names a parameter each
-
-
-def _tensor_files(path: Path) -> dict[str, Path]:
-    """Which file holds which tensor."""
-    if (path / _INDEX).is_file():
-        index = read_json(path / _INDEX)
-        weight_map = index.get("weight_map") if isinstance(index, dict) else None
-        if not isinstance(weight_map, dict):
-            raise HerdError(f"{path / _INDEX}: has no weight_map")
-        for name, file in weight_map.items():
-            if not (path / file).is_file():
-                raise HerdError(f"{path / file}: is missing, the index places tensor {name} there")
-        return {name: path / file for name, file in weight_map.items()}
-    weights = path / _WEIGHTS
-    if not weights.is_file():
-        raise HerdError(f"{path}: holds neither {_WEIGHTS} nor {_INDEX}")
-    with _open(weights) as source:
-        return dict.fromkeys(source.keys(), weights)
-
-
-def _open(file: Path, device: torch.device | str = "cpu") -> Any:
-    try:
-        return safe_open(file, framework="pt", device=str(device))
-    except (SafetensorError, OSError) as error:
-        raise HerdError(f"{file}: not readable as safetensors ({error})") from None
-
-
-def _check_names(path: Path, wanted: set[str], found: set[str], tied: bool) -> None:
-    if tied:
-        found = found - {"lm_head.weight"}
-    found = {name for name in found if not name.endswith("rotary_emb.inv_freq")}  # derived, stored by old releases
-    for missing in sorted(wanted - found):
-        raise HerdError(f"{path}: tensor {missing} is missing")
-    for surplus in sorted(found - wanted):
-        raise HerdError(f"{path}: tensor {surplus} has no place in the model that config.json describes")
-
-
-def _read_tensors(
-    path: Path, files: dict[str, Path], wanted: dict[str, Tensor], device: torch.device | str
-) -> Iterator[tuple[str, Tensor]]:
-    for file in sorted({files[name] for name in wanted}):
-        with _open(file, device) as source:
-            held = set(source.keys())
-            for name in (name for name in wanted if files[name] == file):
-                if name not in held:
-                    raise HerdError(f"{file}: tensor {name} is missing, though the index places it there")
-                found = tuple(source.get_slice(name).get_shape())
-                if found != tuple(wanted[name].shape):
-                    raise HerdError(
-                        f"{file}: tensor {name} has shape {found}, config.json asks for {tuple(wanted[name].shape)}"
-                    )
-                tensor = source.get_tensor(name)
-                if not tensor.is_floating_point():
-                    raise HerdError(f"{file}: tensor {name} is {tensor.dtype}, not a floating-point type")
-                if not bool(torch.isfinite(tensor).all()):
-                    raise HerdError(f"{file}: tensor {name} holds values that are not finite")
-                yield name, tensor

@@ -35,6 +35,9 @@ class TensorInfo:
     shape: tuple[int, ...]
     dtype: torch.dtype
 
+    def __str__(self) -> str:
+        return f"{self.dtype} of shape {self.shape}"
+
     @property
     def nbytes(self) -> int:
         """Bytes of the tensor in that type."""
@@ -125,7 +128,7 @@ def expected_shapes(config: ModelConfig, reward: bool) -> dict[str, tuple[int, .
     return shapes
 
 
-def check_tensors(place: Path, found: Mapping[str, TensorInfo], wanted: Mapping[str, tuple[int, ...]]) -> None:
+def check_tensors(place: Path | str, found: Mapping[str, TensorInfo], wanted: Mapping[str, tuple[int, ...]]) -> None:
     """``HerdError`` that names the first tensor which is missing, surplus or misshapen in the checkpoint ``place``."""
     for missing in sorted(set(wanted) - set(found)):
         raise HerdError(f"{place}: tensor {missing} is missing")

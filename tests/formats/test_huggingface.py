@@ -143,7 +143,7 @@ NORM = "model.layers.1.input_layernorm.weight"
         (lambda tensors: tensors.update({"model.extra.bias": torch.ones(2)}), "tensor model.extra.bias has no place"),
         (lambda tensors: tensors.update({NORM: torch.ones(63)}), rf"tensor {NORM} has shape \(63,\).*\(64,\)"),
         (lambda tensors: tensors.update({NORM: torch.full((64,), float("nan"))}), f"tensor {NORM} .*not finite"),
-        (lambda tensors: tensors.update({NORM: torch.ones(64, dtype=torch.int8)}), f"tensor {NORM} is torch.int8"),
+        (lambda tensors: tensors.update({NORM: torch.ones(64, dtype=torch.int8)}), f"tensor {NORM} is of type I8"),
     ],
 )
 def test_mismatching_tensors_are_refused_by_name(tmp_path: Path, change: Any, sentence: str) -> None:
