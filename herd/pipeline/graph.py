@@ -1,11 +1,11 @@
 """Runs stages in order, each at most once for the same work, and leaves every artifact whole or absent.
 
 A stage works in ``RUN/.partial/NAME`` and moves to ``RUN/NAME`` when it is done.  Killed at any moment, the next
-run finds the partial directory; when its fingerprint still matches, the stage goes on from what it finds there.
+run finds the partial directory; when its fingerprint still matches, the stage goes on from what it finds there, and
+the seconds and the memory of the killed one count (``spent``).
 """
 
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from herd.foundation.files import finish_directory, write_text
 from herd.foundation.progress import Progress
 from herd.pipeline.disk import DiskFullError, is_full
 from herd.pipeline.manifest import FINGERPRINT_FILE, Manifest, content_digest, describe_files, environment, fingerprint
-from herd.pipeline.memory import PeakMemory
+from herd.pipeline.spent import Spent
 
 PARTIAL = ".partial"
 
@@ -104,10 +104,10 @@ def make_artifact(
     ``paths`` and ``inputs`` map each role to the input's place and to its digest.  A full disk is a ``HerdError``.
     """
     wanted = fingerprint(stage.config, dict(inputs), outside)
-    started = time.monotonic()
-    _prepare(partial, wanted)
+    record = partial.with_name(f"{partial.name}.spent.json")
+    _prepare(partial, wanted, record)
     try:
-        with PeakMemory() as peak:
+        with Spent(record) as spent:
             stage.run(paths, partial, progress)
     except Exception as error:
         if is_full(error, partial):
@@ -122,13 +122,14 @@ def make_artifact(
         inputs={role: {"stage": stage.inputs[role], "digest": digest} for role, digest in inputs.items()},
         outside=outside,
         files=files,
-        seconds=time.monotonic() - started,
+        seconds=spent.seconds,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        peak_memory_bytes=peak.bytes,
+        peak_memory_bytes=spent.peak_bytes,
         environment=environment(),
     )
     manifest.write(partial)
     finish_directory(partial, final)
+    record.unlink(missing_ok=True)
     return manifest
 
 
@@ -138,11 +139,12 @@ def _sweep(directory: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _prepare(partial: Path, wanted: str) -> None:
+def _prepare(partial: Path, wanted: str, record: Path) -> None:
     """Makes the working directory of a stage, keeping what an interrupted run of the same work left there."""
     mark = partial / FINGERPRINT_FILE
     if not (mark.exists() and mark.read_text(encoding="utf-8") == wanted):
         shutil.rmtree(partial, ignore_errors=True)
+        record.unlink(missing_ok=True)
         partial.mkdir(parents=True)
         write_text(mark, wanted)
 

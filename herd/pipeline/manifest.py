@@ -26,7 +26,10 @@ _RECORDED_PACKAGES = ("torch", "numpy", "pyarrow", "tokenizers", "tiktoken")
 
 @dataclass(frozen=True)
 class Manifest:
-    """The record of one finished artifact; ``files`` maps a relative path to its digest, size and time of change."""
+    """The record of one finished artifact; ``files`` maps a relative path to its digest, size and time of change.
+
+    ``seconds`` and ``peak_memory_bytes`` are those of all processes that worked on it, one after another.
+    """
 
     stage: str
     fingerprint: str
