@@ -140,8 +140,13 @@ def _sweep(directory: Path) -> None:
 
 
 def _prepare(partial: Path, wanted: str, record: Path) -> None:
-    """Makes the working directory of a stage, keeping what an interrupted run of the same work left there."""
+    """Makes the working directory of a stage, keeping what an interrupted run of the same work left there.
+
+    What a kill left of a file that was just being written goes: it would be taken for a part of the artifact.
+    """
     mark = partial / FINGERPRINT_FILE
+    for torn in sorted(partial.rglob(".*.tmp"), reverse=True):
+        shutil.rmtree(torn) if torn.is_dir() else torn.unlink()
     if not (mark.exists() and mark.read_text(encoding="utf-8") == wanted):
         shutil.rmtree(partial, ignore_errors=True)
         record.unlink(missing_ok=True)

@@ -117,6 +117,24 @@ def test_an_interrupted_stage_finds_its_own_work_again_but_not_that_of_other_set
     assert found == [False, True, False, False]
 
 
+def test_what_a_kill_left_half_written_is_no_part_of_the_artifact(tmp_path: Path) -> None:
+    def stage(fail: bool) -> Stage:
+        def run(inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
+            if fail:
+                (out / "parts" / ".quality.bin.4711.tmp").mkdir(parents=True)
+                (out / "parts" / ".model.json.4711.tmp").write_text("{")
+                raise KeyboardInterrupt
+            (out / "text").write_text("whole")
+
+        return Stage("corpus", run, {})
+
+    with pytest.raises(KeyboardInterrupt):
+        run_graph([stage(fail=True)], tmp_path, SILENT)
+    run_graph([stage(fail=False)], tmp_path, SILENT)
+    assert set(read_json(tmp_path / "corpus" / "manifest.json")["files"]) == {"text"}
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
 def test_a_graph_that_cannot_be_ordered_is_refused(tmp_path: Path) -> None:
     book = Notebook()
     with pytest.raises(HerdError, match="its input pages is pages, which no earlier stage makes"):
