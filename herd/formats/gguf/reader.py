@@ -3,7 +3,8 @@
     source = GgufSource(Path("model-q4_k.gguf"))
     source.read("model.layers.0.self_attn.q_proj.weight")       # float32, dequantised
 
-Plain types are given in their own type; quantised ones in float32, in which they are exact.
+Every tensor of a file comes in one type: in the half-precision type of its matrices where the vectors, which GGUF
+keeps in float32, are exact in it too, and in float32 otherwise, in which all that is quantised is exact.
 """
 
 from collections.abc import Mapping
@@ -32,10 +33,9 @@ class GgufSource:
         self._file = GgufFile(path)
         self.config = read_config(self._file)
         self.tokenizer = find_tokenizer(self._file)
+        dtype = _exact_type(self._file)
         found = {
-            name: TensorInfo(stored.shape, PLAIN.get(stored.kind, torch.float32))
-            for name, stored in self._file.tensors.items()
-            if name != ROPE_FACTORS
+            name: TensorInfo(stored.shape, dtype) for name, stored in self._file.tensors.items() if name != ROPE_FACTORS
         }
         wanted = expected_shapes(self.config, reward=False)
         check_tensors(path, found, {gguf_name(name): shape for name, shape in wanted.items()})
@@ -45,10 +45,21 @@ class GgufSource:
         """One tensor; its memory is a private map of the file, or its own where it was dequantised or reordered."""
         stored = self._file.tensors[gguf_name(name)]
         tensor = decode(self._file.data(stored.name), stored.kind).view(stored.shape)
-        require_finite(self.path, stored.name, tensor)
+        tensor = require_finite(self.path, stored.name, tensor).to(self.tensors[name].dtype)
         heads = rotated_heads(name, self.config)
         return to_halves(tensor, heads) if heads else tensor
 
     def fingerprint(self) -> str:
         """Size and time of change of the file."""
         return fingerprint_of([self.path])
+
+
+def _exact_type(file: GgufFile) -> torch.dtype:
+    matrices = {PLAIN.get(stored.kind, torch.float32) for stored in file.tensors.values() if len(stored.shape) > 1}
+    dtype = matrices.pop() if len(matrices) == 1 else torch.float32
+    for name, stored in file.tensors.items():
+        if len(stored.shape) == 1 and name != ROPE_FACTORS:
+            vector = decode(file.data(name), stored.kind)
+            if not torch.equal(vector.to(dtype).float(), vector.float()):
+                return torch.float32
+    return dtype
