@@ -1,6 +1,6 @@
 """The verbs of the command line, one thin function each: ``herd --help``.
 
-``runs`` holds the verbs for a whole run, ``data`` and ``models`` those for one stage alone on files of one's own.  What
+``runs`` holds the verbs for a whole run, ``scaling`` those for tables of finished ones, ``data`` and ``models`` those for one stage alone on files of one's own.  What
 a verb needs is imported when it is called, so that ``herd --help`` answers at once.  Exit status 0 on success, 2 on a
 mistake that the user can mend, with one sentence and no traceback.
 """
@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 import herd
-from herd.cli import data, models, runs
+from herd.cli import checkpoints, data, models, runs
 from herd.cli.options import refusing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-scale = typer.Typer(help="Scaling laws of finished runs.", no_args_is_help=True)
+scale = typer.Typer(help="Scaling laws of finished runs, and what they forecast.", no_args_is_help=True)
 
 
 def main() -> None:
@@ -39,10 +39,12 @@ def _options(
 
 for _verb in (
     *(runs.run, runs.plan, runs.report, runs.lineage, runs.chat, runs.serve),
-    *(data.pages, data.curate, data.tasks, data.index, data.withhold, data.tokenizer, data.tokenize),
+    *(data.pages, data.curate, data.tasks, data.index, data.withhold),
+    *(data.tokenizer, data.extend, data.tokenize),
     *(models.pretrain, models.dialogues, models.sft, models.preferences, models.reward, models.sample, models.dpo),
-    *(models.average, models.guard, models.evaluate),
+    *(models.average, models.guard, models.evaluate, checkpoints.convert),
 ):
     app.command(_verb.__name__)(refusing(_verb))
-scale.command("fit")(refusing(runs.scale_fit))
+scale.command("fit")(refusing(scaling.scale_fit))
+scale.command("downstream")(refusing(scaling.scale_downstream))
 app.add_typer(scale, name="scale")

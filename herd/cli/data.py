@@ -1,4 +1,4 @@
-"""The verbs from pages to token shards: ``herd pages | curate | tasks | index | withhold | tokenizer | tokenize``."""
+"""The verbs from pages to token shards: ``pages, curate, tasks, index, withhold, tokenizer, extend, tokenize``."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -116,6 +116,27 @@ def tokenizer(corpus: Corpus, out: Out, config: ConfigFile = None, overrides: Ov
     settings = read_settings(TokenizerConfig, config, overrides)
     inputs = {"corpus": corpus}
     make("tokenizer", settings, inputs, out, lambda place, progress: train_tokenizer(settings, corpus, place, progress))
+
+
+def extend(
+    tokenizer: Annotated[Path, typer.Argument(help="the tokenizer to begin with: a directory or a rank file")],
+    corpus: Corpus,
+    out: Out,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Add tokens for a corpus' other languages to a tokenizer; its own ranks and its English stay as they are."""
+    from herd.tokenizer.extend import ExtendConfig, extend_tokenizer
+
+    settings = read_settings(ExtendConfig, config, overrides)
+    inputs = {"tokenizer": tokenizer, "corpus": corpus}
+    make(
+        "extend",
+        settings,
+        inputs,
+        out,
+        lambda place, progress: extend_tokenizer(settings, tokenizer, corpus, place, progress),
+    )
 
 
 def tokenize(

@@ -9,7 +9,7 @@ length. The result depends on the texts alone, not on threads or the process.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,6 @@ import tokenizers
 from pydantic import Field
 from tokenizers import Regex, models, pre_tokenizers, trainers
 
-from herd.foundation import seeds
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
 from herd.foundation.files import write_json
@@ -25,10 +24,10 @@ from herd.foundation.progress import Progress
 from herd.tokenizer import special
 from herd.tokenizer.documents import read_documents
 from herd.tokenizer.files import token_bytes
+from herd.tokenizer.sample import characters_by, sample_texts, shares_of
 from herd.tokenizer.tokenizer import Tokenizer
 
 _SMALLEST = 256 + len(special.SPECIAL_TOKENS)
-_HASH_RANGE = 2**63
 
 
 class TokenizerConfig(Config):
@@ -75,7 +74,7 @@ def train_tokenizer(config: TokenizerConfig, corpus: Path, out: Path, progress: 
     there is one, else on the documents themselves.
     """
     shares = _sampled_shares(config, corpus / "documents")
-    texts = _sample(config, corpus / "documents", shares)
+    texts = sample_texts(corpus / "documents", "domain", shares, config.seed)
     tokenizer = train_bpe(progress.track(texts, "learning a vocabulary", unit="documents"), config.vocab_size)
     tokenizer.save(out)
     heldout = corpus / "heldout"
@@ -91,28 +90,13 @@ def train_tokenizer(config: TokenizerConfig, corpus: Path, out: Path, progress: 
 
 
 def _sampled_shares(config: TokenizerConfig, documents: Path) -> dict[str, float]:
-    """For each domain the share of its documents that are read: its part of the sample, or all that it has."""
-    characters: dict[str, int] = defaultdict(int)
-    for document in read_documents(documents, ("text", "domain")):
-        characters[document["domain"]] += len(document["text"])
-    total = sum(characters.values())
-    if not total:
-        raise HerdError(f"{documents}: the corpus is empty, there is nothing to learn a vocabulary from")
+    """For each domain the share of its documents that are read; without weights every domain as the corpus has it."""
+    characters = characters_by(documents, "domain")
     weights = config.domain_weights or {domain: float(count) for domain, count in characters.items()}
     present = {domain: weight for domain, weight in weights.items() if characters.get(domain) and weight > 0}
     if not present:
         raise HerdError(f"{documents}: none of the domains with a weight ({', '.join(sorted(weights))}) has documents")
-    whole = sum(present.values())
-    wanted = {name: config.sample_characters * weight / whole for name, weight in sorted(present.items())}
-    return {name: min(count / characters[name], 1.0) for name, count in wanted.items()}
-
-
-def _sample(config: TokenizerConfig, documents: Path, shares: dict[str, float]) -> Iterator[str]:
-    """The sampled texts; whether a document is in depends on its id alone, not on its place."""
-    for document in read_documents(documents, ("id", "text", "domain")):
-        share = shares.get(document["domain"], 0.0)
-        if seeds.derive(config.seed, "tokenizer sample", document["id"]) < share * _HASH_RANGE:
-            yield document["text"]
+    return shares_of(characters, present, config.sample_characters)
 
 
 @dataclass
