@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from herd.align.examples import encode_messages
+from herd.model.config import ModelConfig
 from herd.model.loss import IGNORE
 from herd.tokenizer.chat import ChatFormat, Message
 from herd.train.batch import Batch
@@ -41,6 +42,12 @@ class Tree:
     def size(self) -> int:
         """Tokens of the row."""
         return len(self.prompt) + sum(len(branch.ids) for branch in self.branches)
+
+    def forward_flops(self, shape: ModelConfig) -> float:
+        """What a network of this shape takes to read the row once."""
+        trunk, lengths = len(self.prompt), [len(branch.ids) for branch in self.branches]
+        seen = trunk * (trunk + 1) / 2 + sum(length * trunk + length * (length + 1) / 2 for length in lengths)
+        return shape.forward_flops(self.size, seen)
 
 
 def encode_tree(

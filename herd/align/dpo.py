@@ -141,7 +141,9 @@ def dpo(config: DpoConfig, model: Path, preferences: Sequence[Path], out: Path, 
     report = fit(config, policy, source, DpoLoss(config.beta, config.nll), out, progress, "preferences")
     after_P2 = reference_log_probs(policy.eval(), trees, config.tokens_per_step, progress)
     gain_P2 = after_P2 - reference_P2
+    read = 2 * sum(tree.forward_flops(policy.config) for tree in trees)  # by the reference, and at the end
     figures = {
+        "flops": report.figures["flops"] + read,
         "pairs": len(trees),
         "dropped": dropped,
         "accuracy": (gain_P2[:, 0] > gain_P2[:, 1]).float().mean().item(),

@@ -88,9 +88,10 @@ def collect_preferences(
     solved = {row["task"]: row["messages"] for row in read_dialogues([dialogues]) if row.get("make") == "solved"}
     asked = [task for task in read_tasks(tasks, "train") if task.id in solved]
     chosen = choose_tasks(asked, config.prompts, config.seed, "preferences")
+    engines = [Engine.load(model) for model in models]
     given = [
-        answer_tasks(Engine.load(model), chosen, tools, config.sampling, config.answers, config.seed + number, progress)
-        for number, model in enumerate(models)
+        answer_tasks(engine, chosen, tools, config.sampling, config.answers, config.seed + number, progress)
+        for number, engine in enumerate(engines)
     ]
     gold = {task.id: solved[task.id][len(task.messages) :] for task in chosen}
     found = list(_compare_all(chosen, given, gold, [path.name for path in models]))
@@ -98,7 +99,8 @@ def collect_preferences(
     rows = [row for row in found if leak_in(row, leaks) is None]
     write_jsonl(out / "preferences.jsonl", rows)
     stats = _stats(chosen, given, rows, [path.name for path in models])
-    write_json(out / "stats.json", stats | {"leaks": len(found) - len(rows)})
+    flops = sum(engine.flops for engine in engines)
+    write_json(out / "stats.json", stats | {"leaks": len(found) - len(rows), "flops": flops})
 
 
 def leak_in(row: Mapping[str, Any], leaks: Decontaminator) -> str | None:

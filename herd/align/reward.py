@@ -116,7 +116,9 @@ def reward(config: RewardConfig, base: Path, preferences: Sequence[Path], out: P
     source = RankingSource(trained, config.tokens_per_step, config.epochs, config.seed)
     report = fit(config, model, source, ranking_loss, out, progress, "reward model")
     accuracy, pairs = pair_accuracy(model.eval(), held_out)
+    read = sum(tree.forward_flops(model.config) for tree in held_out)
     figures = {
+        "flops": report.figures["flops"] + read,
         "rankings": len(trained),
         "dropped": dropped,
         "held_out_pairs": pairs,

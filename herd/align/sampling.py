@@ -44,10 +44,13 @@ class RejectionConfig(Config):
 
 
 @torch.no_grad()
-def score_answers(judge: RewardModel, chat: ChatFormat, task: Task, answers: Sequence[Answer]) -> list[float]:
-    """The reward of every answer to a task."""
+def score_answers(
+    judge: RewardModel, chat: ChatFormat, task: Task, answers: Sequence[Answer]
+) -> tuple[list[float], float]:
+    """The reward of every answer to a task, and the FLOPs that it took to read them."""
     tree = encode_tree(chat, task.messages, [answer.clean for answer in answers], task.tools)
-    return [float(reward) for reward in response_rewards(judge, flatten([tree]))]
+    rewards = [float(reward) for reward in response_rewards(judge, flatten([tree]))]
+    return rewards, tree.forward_flops(judge.config)
 
 
 def rejection_sample(
@@ -65,14 +68,17 @@ def rejection_sample(
     answers = answer_tasks(engine, asked, tools, config.sampling, config.answers, config.seed, progress)
     rows: list[dict[str, Any]] = []
     rewards: list[list[float]] = []
+    flops = engine.flops
     for task, found in progress.track(list(zip(asked, answers, strict=True)), "scoring answers", unit="prompts"):
-        scores = score_answers(judge, engine.chat, task, found)
+        scores, read = score_answers(judge, engine.chat, task, found)
+        flops += read
         rewards.append(scores)
         rows.append(_best_row(task, found, scores))
     kept, rejected = divide(rows, config.verified, Decontaminator.read(tasks / "evaluation_texts.jsonl"))
     write_jsonl(out / "dialogues.jsonl", kept)
     write_jsonl(out / "rejects.jsonl", rejected)
-    write_json(out / "stats.json", {"kept": len(kept), **judge_figures(answers, rewards), "by_kind": _by_kind(kept)})
+    figures = {"kept": len(kept), **judge_figures(answers, rewards), "by_kind": _by_kind(kept), "flops": flops}
+    write_json(out / "stats.json", figures)
 
 
 def divide(

@@ -33,11 +33,12 @@ class GateConfig(Config):
 
 @dataclass(frozen=True)
 class GateFigures:
-    """What the gate saw: bits per byte of short contexts and needles found at ``length``."""
+    """What the gate saw: bits per byte of short contexts and needles found at ``length``, and the FLOPs it took."""
 
     length: int
     short_bits_per_byte: Estimate
     needle: Estimate
+    flops: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """The figures as plain values."""
@@ -46,7 +47,8 @@ class GateFigures:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "GateFigures":
         """The figures that ``to_json`` made plain."""
-        return cls(value["length"], Estimate(**value["short_bits_per_byte"]), Estimate(**value["needle"]))
+        bits, found = (Estimate(**value[name]) for name in ("short_bits_per_byte", "needle"))
+        return cls(value["length"], bits, found, value["flops"])
 
 
 def take_gate(config: GateConfig, model: Path, corpus: Path, length: int) -> GateFigures:
@@ -58,11 +60,11 @@ def take_gate(config: GateConfig, model: Path, corpus: Path, length: int) -> Gat
     most = engine.model.config.max_positions
     held_out = read_held_out(corpus, config.documents_per_domain, config.characters, config.seed)
     scores = score_documents(engine.model, engine.tokenizer, held_out, min(config.short_length, most))
-    bits = bits_per_byte(scores, config.seed)["all"]
+    bits, read = bits_per_byte(scores, config.seed)["all"], sum(score.flops for score in scores)
     if length > most:
-        return GateFigures(length, bits, wilson(0, len(config.depths) * config.trials))
+        return GateFigures(length, bits, wilson(0, len(config.depths) * config.trials), read)
     found = measure(engine, [document.text for document in held_out], needles(config, length))
-    return GateFigures(length, bits, recall(found))
+    return GateFigures(length, bits, recall(found), read + engine.flops)
 
 
 def needles(config: GateConfig, length: int) -> NeedleConfig:

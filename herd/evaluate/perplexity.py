@@ -35,12 +35,13 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class DocumentScore:
-    """Bits that a model needs for a document's text, and the text's bytes."""
+    """Bits that a model needs for a document's text, the text's bytes, and the FLOPs of reading it."""
 
     id: str
     domain: str
     bits: float
     bytes: int
+    flops: float = 0.0
 
 
 def read_held_out(corpus: Path, per_domain: int, characters: int, seed: int) -> list[HeldOut]:
@@ -82,13 +83,16 @@ def score_documents(
     ]
     # Neighbours of one length share an attention call; the sums below do not depend on the grouping.
     pieces.sort(key=lambda piece: len(piece[1]))
-    bits = [0.0] * len(documents)
+    bits, flops = [0.0] * len(documents), [0.0] * len(documents)
+    for number, window in pieces:
+        read = len(window) - 1
+        flops[number] += model.config.forward_flops(read, read * (read + 1) / 2)
     for batch in _batches(pieces):
         for (number, _), value in zip(batch, _window_bits(model, [window for _, window in batch]), strict=True):
             bits[number] += value
     return [
-        DocumentScore(document.id, document.domain, value, len(document.text.encode()))
-        for document, value in zip(documents, bits, strict=True)
+        DocumentScore(document.id, document.domain, value, len(document.text.encode()), taken)
+        for document, value, taken in zip(documents, bits, flops, strict=True)
     ]
 
 

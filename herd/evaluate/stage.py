@@ -112,11 +112,12 @@ def _largest(models: Mapping[str, Path]) -> set[str]:
 
 @dataclass
 class _Part:
-    """What one model's measurement leaves: rows of figures, rows of items, the needle's grid if there is one."""
+    """What one model's measurement leaves: rows of figures, rows of items, the needle's grid if any, FLOPs."""
 
     rows: dict[str, dict[str, Row]]
     items: list[dict[str, Any]]
     needle: dict[str, Any]
+    flops: float = 0.0
 
 
 class _Bench:
@@ -159,8 +160,8 @@ class _Bench:
 
     def measure_model(self, name: str, path: Path, largest: bool) -> _Part:
         """Everything about one model."""
-        engine = Engine.load(path)
-        rows = self._bits_rows(engine)
+        engine, guard_flops = Engine.load(path), self._guard_flops
+        rows, flops = self._bits_rows(engine)
         grids = self._needles(engine, rows, largest, chat=not name.startswith(BASE_PREFIX))
         suite = self.config.suite
         if name.startswith(BASE_PREFIX):
@@ -172,7 +173,7 @@ class _Bench:
             for measure, estimate in guarded.guarded_measures(results, self.guard).items():
                 rows[measure] = row(estimate, self.tasks_version, self.seed)
         items = [result.to_json() for result in results]
-        return _Part({name: rows}, items, grids)
+        return _Part({name: rows}, items, grids, flops + engine.flops + self._guard_flops - guard_flops)
 
     def measure_baseline(self, name: str) -> _Part:
         """A trivial baseline on the tasks."""
@@ -183,7 +184,7 @@ class _Bench:
     def measure_guard(self) -> _Part:
         """The guard and the keyword list on the handwritten items."""
         assert self.guard is not None, "asked to measure a guard that is not there"
-        items = safety.read_items()
+        items, before = safety.read_items(), self._guard_flops
         judged = {GUARD: safety.judge_with_guard(self.guard, items), KEYWORDS: safety.judge_with_keywords(items)}
         rows = {
             name: {
@@ -194,7 +195,11 @@ class _Bench:
             for name, rows_of in judged.items()
         }
         lines = [{"judge": name, "measure": "guard"} | one.to_json() for name, many in judged.items() for one in many]
-        return _Part(rows, lines, {})
+        return _Part(rows, lines, {}, self._guard_flops - before)
+
+    @property
+    def _guard_flops(self) -> float:
+        return self.guard.engine.flops if self.guard is not None else 0.0
 
     def _suite(self, runner: Runner, rows: dict[str, Row], per_kind: int) -> list[TaskResult]:
         chosen = choose_tasks(self.tasks, per_kind, self.config.suite.seed, self.missing)
@@ -207,13 +212,15 @@ class _Bench:
             )
         return results
 
-    def _bits_rows(self, engine: Engine) -> dict[str, Row]:
+    def _bits_rows(self, engine: Engine) -> tuple[dict[str, Row], float]:
+        """Bits per byte of the held-out documents by domain, and the FLOPs of reading them."""
         length = min(self.config.context, engine.model.config.max_positions)
         scores = score_documents(engine.model, engine.tokenizer, self.held_out, length)
-        return {
+        rows = {
             f"bits_per_byte_{domain}": row(estimate, self.held_out_version, self.seed, context=length)
             for domain, estimate in bits_per_byte(scores, self.seed).items()
         }
+        return rows, sum(score.flops for score in scores)
 
     def _needles(self, engine: Engine, rows: dict[str, Row], largest: bool, chat: bool) -> dict[str, Any]:
         """Fills rows with recall by length; returns the grids for the heatmap."""
@@ -264,7 +271,8 @@ def _write_all(config: EvaluateConfig, bench: _Bench, largest: Sequence[str], se
     write_json(bench.out / "contamination.json", leaks)
     results.write(bench.out)
     counts = {name: len(part.items) for name, part in bench.parts.items()}
-    write_json(bench.out / "stats.json", {"items": counts, "seconds": round(seconds, 1), "missing": bench.missing})
+    stats = {"items": counts, "seconds": round(seconds, 1), "missing": bench.missing}
+    write_json(bench.out / "stats.json", stats | {"flops": sum(part.flops for part in bench.parts.values())})
 
 
 def _item_rows(parts: Mapping[str, _Part]) -> Iterator[dict[str, Any]]:

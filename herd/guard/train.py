@@ -132,7 +132,8 @@ def train_guard(config: GuardConfig, base: Path, corpus: Path, out: Path, progre
     guard = Guard(Engine(model, tokenizer), GuardSettings.even(config.policy, 0.5))
     unseen = make_examples("calibration", config.calibration, pages, config.policy, config.seed)
     figures = _calibrate(guard, unseen, config.most_false_alarms, out)
-    write_json(out / "stats.json", {"training": report.figures, "examples": len(examples), "calibration": figures})
+    stats = {"training": report.figures, "examples": len(examples), "calibration": figures}
+    write_json(out / "stats.json", stats | {"flops": report.figures["flops"] + guard.engine.flops})
     shutil.rmtree(out / "training" / "checkpoints", ignore_errors=True)
 
 

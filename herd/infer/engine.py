@@ -77,6 +77,8 @@ class Engine:
         self._weights: list[tuple[int, int]] = []
         self._running_model = model
         self._next_id = 0
+        self.flops = 0.0
+        """What the networks' passes have taken so far, prompts and answers; shared beginnings count once."""
 
     @classmethod
     def load(cls, path: Path | str, config: EngineConfig | None = None, device: str = "cpu") -> "Engine":
@@ -254,7 +256,9 @@ class Engine:
             [chunk for chunk in chunks if chunk.start == 0],
             [chunk for chunk in chunks if chunk.start > 0],
         )
-        positions_N = torch.from_numpy(np.concatenate(positions)).to(self.device)
+        place_N = np.concatenate(positions)
+        self.flops += self.model.config.forward_flops(len(place_N), float(place_N.sum() + len(place_N)))
+        positions_N = torch.from_numpy(place_N).to(self.device)
         tokens_N = torch.from_numpy(np.concatenate(tokens)).to(self.device)
         return self._running_model(tokens_N, positions_N, StepAttention(self._cache, plan, positions_N))
 

@@ -92,6 +92,13 @@ class ModelConfig:
         """
         return 6.0 * self.matmul_parameters() + 6.0 * self.layers * self.dim * length
 
+    def forward_flops(self, tokens: int, seen: float) -> float:
+        """FLOPs of reading or writing ``tokens`` tokens, a third of what training on them takes.
+
+        ``seen`` counts what they attend to, each token itself included: n (n + 1) / 2 for a document of n tokens.
+        """
+        return 2.0 * self.matmul_parameters() * tokens + 4.0 * self.layers * self.dim * seen
+
     def with_context(self, max_positions: int, scaling: RopeScaling | None) -> "ModelConfig":
         """The same network for another context length."""
         return replace(self, max_positions=max_positions, rope_scaling=scaling)

@@ -29,6 +29,7 @@ _DIALOGUE_TOKENS, _WRITTEN_TOKENS = 150, 50
 _DECODED_PER_SECOND = 2500.0
 _GUARD_TOKENS = 60
 _EVALUATION_KINDS = 8
+_DOMAINS = 3
 _EVALUATION_SECONDS = 12.0  # of one model, besides its answers: held-out text, needles, loading
 
 
@@ -65,8 +66,9 @@ def _scaling(recipe: Recipe, peak: float) -> Estimate:
 def _pretraining(recipe: Recipe, name: str, shape: ModelConfig, peak: float) -> Iterator[tuple[str, Estimate]]:
     yield f"initial-{name}", _stretch(initial_config(recipe, name), shape, peak)
     for length in recipe.long_context.lengths:
-        found = _stretch(long_config(recipe, name, length), shape, peak)
-        yield f"long-{name}-{length}", Estimate(found.flops, found.seconds + 2 * _GATE_SECONDS, found.memory_bytes)
+        found, gate = _stretch(long_config(recipe, name, length), shape, peak), recipe.long_context.gate
+        flops = found.flops + 2 * _reading(shape, len(gate.depths) * gate.trials, length)
+        yield f"long-{name}-{length}", Estimate(flops, found.seconds + 2 * _GATE_SECONDS, found.memory_bytes)
     yield f"base-{name}", _stretch(anneal_config(recipe, name), shape, peak)
 
 
@@ -79,12 +81,18 @@ def _alignment(recipe: Recipe, name: str, shape: ModelConfig, peak: float) -> It
     rounds = plan.rounds
     for number, settings in enumerate(rounds, start=1):
         asked, sampled = _answers(settings)
-        yield f"preferences-{number}-{name}", generation(shape, asked * _WRITTEN_TOKENS, _DECODED_PER_SECOND)
+        yield f"preferences-{number}-{name}", _answering(shape, asked)
         yield f"reward-{number}-{name}", fit(settings.reward.epochs * number * asked / 2 * _DIALOGUE_TOKENS)
-        yield f"samples-{number}-{name}", generation(shape, sampled * _WRITTEN_TOKENS, _DECODED_PER_SECOND)
+        yield f"samples-{number}-{name}", _answering(shape, sampled, judges=1)
         yield f"sft-{number}-{name}", fit(finetuning(plan, settings.sft, name).tokens or 0)
         yield f"dpo-{number}-{name}", fit(settings.dpo.epochs * asked / 2 * _DIALOGUE_TOKENS * 4 / 3)
         yield f"chat-{name}" if number == len(rounds) else f"chat-{number}-{name}", Estimate(seconds=0.5)
+
+
+def _answering(shape: ModelConfig, answers: int, judges: int = 0) -> Estimate:
+    """Answers through tools; each is read once more by every one of the ``judges``."""
+    read = answers * (_DIALOGUE_TOKENS - _WRITTEN_TOKENS + judges * _DIALOGUE_TOKENS)
+    return generation(shape, answers * _WRITTEN_TOKENS, read, _DECODED_PER_SECOND)
 
 
 def _answers(settings: RoundConfig) -> tuple[int, int]:
@@ -94,14 +102,25 @@ def _answers(settings: RoundConfig) -> tuple[int, int]:
 
 
 def _evaluation(recipe: Recipe) -> Estimate:
-    suite, estimates = recipe.evaluation.suite, []
+    """Answers, needles and held-out text of the base and the aligned model of every size."""
+    config, estimates = recipe.evaluation, []
+    whole = recipe.long_context.lengths[-1]
     for name, member in recipe.members.items():
-        per_kind = suite.per_kind_largest if name == recipe.flagship else suite.per_kind
-        tokens = 2 * per_kind * _EVALUATION_KINDS * _WRITTEN_TOKENS  # the base and the aligned model
-        answered = generation(recipe.shape(member.shape), tokens, _DECODED_PER_SECOND)
+        shape, largest = recipe.shape(member.shape), name == recipe.flagship
+        per_kind = config.suite.per_kind_largest if largest else config.suite.per_kind
+        trials = config.needle_trials_largest if largest else config.needle_trials
+        answered = _answering(shape, 2 * per_kind * _EVALUATION_KINDS)
+        prompts = (2 + largest) * len(config.needle_depths) * trials  # the flagship's chat model is asked twice
+        found = sum(_reading(shape, prompts, whole // part) for part in (8, 4, 2, 1))
+        held_out = shape.forward_flops(2 * config.documents_per_domain * _DOMAINS * config.characters // 3, 0)
         seconds = answered.seconds + 2 * _EVALUATION_SECONDS
-        estimates.append(Estimate(answered.flops, seconds, answered.memory_bytes))
+        estimates.append(Estimate(answered.flops + found + held_out, seconds, answered.memory_bytes))
     return total(estimates)
+
+
+def _reading(shape: ModelConfig, texts: int, length: int) -> float:
+    """FLOPs of reading so many texts of ``length`` tokens."""
+    return shape.forward_flops(texts * length, texts * length**2 / 2)
 
 
 def plan_file(recipe: Recipe) -> dict[str, Any]:

@@ -42,10 +42,13 @@ def training(shape: ModelConfig, tokens: int, length: int, batch_tokens: int, pe
     return Estimate(flops, flops / (peak * efficiency(shape.parameters)), memory)
 
 
-def generation(shape: ModelConfig, tokens: int, tokens_per_second: float) -> Estimate:
-    """Decoding ``tokens`` tokens in all: a third of training's FLOPs each, at a rate bound by operators, not FLOPs."""
-    flops = 2.0 * shape.matmul_parameters() * tokens
-    return Estimate(flops, tokens / tokens_per_second, _RUNTIME_BYTES + 4 * shape.parameters)
+def generation(shape: ModelConfig, written: int, read: int, tokens_per_second: float) -> Estimate:
+    """Decoding ``written`` tokens in all behind ``read`` ones: a third of training's FLOPs each, attention left out.
+
+    The time is that of decoding, at a rate bound by operators and not by FLOPs.
+    """
+    flops = shape.forward_flops(written + read, 0)
+    return Estimate(flops, written / tokens_per_second, _RUNTIME_BYTES + 4 * shape.parameters)
 
 
 def total(estimates: Sequence[Estimate]) -> Estimate:

@@ -68,7 +68,7 @@ def _together(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _flops(stats: Mapping[str, Any]) -> float | None:
-    """FLOPs that a stage's networks have spent in training, wherever its figures hold them."""
+    """FLOPs that a stage's networks have spent in training, sampling and judging, wherever its figures hold them."""
     if "flops" in stats:
         return float(stats["flops"])
     inner = stats.get("training")

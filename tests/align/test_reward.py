@@ -66,6 +66,7 @@ def test_the_stage_learns_the_ranking(base: Path, tmp_path: Path) -> None:
     stats = read_json(out / "stats.json")
     assert stats["rankings"] == 64
     assert stats["held_out_pairs"] == 48
+    assert stats["flops"] > stats["training"]["flops"]
     assert stats["held_out_accuracy"] > 0.9
     assert isinstance(load_model(out), RewardModel)
 

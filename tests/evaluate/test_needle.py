@@ -81,6 +81,7 @@ def test_the_gate_says_what_is_missing(bench: Bench) -> None:
     figures = take_gate(config, bench.models["base-tiny"], bench.corpus, 200)
     assert (figures.length, figures.needle.n) == (200, 1)
     assert GateFigures.from_json(json.loads(json.dumps(figures.to_json()))) == figures
+    assert figures.flops > 0
     longer = take_gate(config, bench.models["base-tiny"], bench.corpus, 4096)
     assert (longer.short_bits_per_byte, longer.needle.value) == (figures.short_bits_per_byte, 0.0)
     assert "bits per byte" in (verdict(config, figures.short_bits_per_byte.value / 2, figures) or "")

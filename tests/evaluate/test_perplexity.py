@@ -33,6 +33,7 @@ def test_bits_are_the_definition_and_independent_of_company(engine: Engine) -> N
         assert score.bytes == len(document.text.encode())
         [alone] = score_documents(engine.model, engine.tokenizer, [document], length=48)
         assert alone.bits == pytest.approx(score.bits, rel=1e-5)
+        assert alone.flops == score.flops > 0
     found = bits_per_byte(scores, seed=3)
     assert found.keys() == {"all", "general", "code"}
     assert found["all"].value == pytest.approx(sum(s.bits for s in scores) / sum(s.bytes for s in scores))

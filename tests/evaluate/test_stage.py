@@ -122,6 +122,12 @@ def test_items_hold_what_the_figures_count(evaluated: Path) -> None:
     assert all(item["messages"] for item in lookups)
 
 
+def test_the_flops_of_all_models_are_counted(evaluated: Path) -> None:
+    parts = [json.loads(path.read_text()) for path in (evaluated / "parts").iterdir()]
+    assert sum(part["flops"] > 0 for part in parts) == 2  # the baselines compute nothing
+    assert json.loads((evaluated / "stats.json").read_text())["flops"] == sum(part["flops"] for part in parts)
+
+
 def test_a_finished_part_is_not_measured_again(evaluated: Path, bench: Bench) -> None:
     before = (evaluated / "results.json").read_text()
     inputs = Inputs(bench.tasks, bench.index, bench.corpus, training=(bench.corpus / "documents",))

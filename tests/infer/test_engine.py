@@ -53,6 +53,19 @@ def test_greedy_answers_are_those_of_the_plain_model(model: Transformer, make_en
         assert (completion.finish_reason, completion.terminated) == ("length", False)
 
 
+def test_flops_are_those_of_every_token_that_was_read_once(model: Transformer, make_engine: MakeEngine) -> None:
+    engine, shape = make_engine(), model.config
+    prompt, count = prompts_of(1, longest=40)[0], GREEDY.max_tokens
+    engine.generate([prompt], GREEDY, n=3)
+    read = len(prompt)
+    expected = shape.flops_per_token(read + 1) * read / 3  # n tokens of a document attend to n + 1 on average, halved
+    for place in range(read, read + count - 1):  # the last token of an answer is written, and never read
+        expected += 3 * (2 * shape.matmul_parameters() + 4 * shape.layers * shape.dim * (place + 1))
+    assert engine.flops == pytest.approx(expected)
+    engine.score([prompt], [[1]])
+    assert engine.flops < expected + shape.flops_per_token(read) * 4  # the prompt's full pages are shared
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -15,6 +15,8 @@ import pytest
 
 from herd.pipeline.recipe import load_recipe
 from herd.pipeline.stages import build
+from herd.report.ledger import cost
+from herd.report.run_files import open_run
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -63,6 +65,18 @@ def test_every_stage_is_finished_and_the_top_of_the_run_holds_what_people_look_f
         for figures in models[name].values():
             assert {"value", "low", "high", "n", "prompts", "seed"} <= set(figures)
             assert figures["value"] is None or figures["low"] <= figures["value"] <= figures["high"]
+
+
+def test_what_was_spent_covers_every_stage_that_was_planned_to_compute(run: Path) -> None:
+    planned = json.loads((run / "plan.json").read_text())["stages"]
+    rows = {row["name"]: row for row in cost(open_run(run))["stages"]}
+    computing = [name for name, plan in planned.items() if plan["flops"]]
+    assert {"preferences-1-tiny", "samples-2-small", "guard", "evaluation", "dpo-1-tiny"} <= set(computing)
+    for name in computing:
+        assert planned[name]["flops"] / 5 < rows[name]["flops"] < 5 * planned[name]["flops"], name
+    judged = ("reward-1-tiny", "dpo-1-tiny", "guard")
+    stats = {name: json.loads((run / name / "stats.json").read_text()) for name in judged}
+    assert all(found["flops"] > found["training"]["flops"] for found in stats.values())
 
 
 def test_a_second_run_does_nothing_and_says_so_in_under_ten_seconds(run: Path) -> None:

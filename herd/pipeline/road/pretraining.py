@@ -122,7 +122,7 @@ def lengthen(config: PretrainConfig, plan: LongContext, inputs: Inputs, out: Pat
     save_model(load_transformer(start), inputs["tokenizer"], out)
     trainings = [read_json(out / f"attempt-{number}" / "stats.json") for number in range(1, attempt + 1)]
     stats = {"gates": seen, "attempts": attempt, "refusal": refusal, "training": trainings[-1]}
-    write_json(out / "stats.json", stats | {"flops": sum(training["flops"] for training in trainings)})
+    write_json(out / "stats.json", stats | {"flops": sum(part["flops"] for part in [*trainings, *seen])})
 
 
 def _measured(gate: GateConfig, model: Path, corpus: Path, length: int, file: Path) -> dict[str, Any]:
