@@ -1,16 +1,12 @@
-"""How Meta's files hold a model: names, the rotary order of queries and keys, and what each rank has of a tensor.
+"""How Meta's files hold a model: the names of its tensors, and what each model-parallel rank has of them.
 
-Meta rotates neighbouring dimensions of a head (2r with 2r + 1), Hugging Face and Herd dimension r with r + D/2; so
-the rows of each head's queries and keys are reordered on the way (fact sheet, section 3.1).
+The order of the rows of queries and keys differs too: see ``herd.formats.rotary_order``.
 """
 
 import re
 
-from torch import Tensor
-
 from herd.formats.tensors import EMBEDDING, HEAD, NORM
 from herd.foundation.errors import HerdError
-from herd.model.config import ModelConfig
 
 META_EMBEDDING, META_HEAD, META_NORM = "tok_embeddings.weight", "output.weight", "norm.weight"
 DERIVED = "rope.freqs"
@@ -45,21 +41,6 @@ def split_axis(name: str) -> int | None:
     if name.endswith("norm.weight"):
         return None
     return 1 if name.removesuffix(".weight").endswith(_SPLIT_BY_COLUMNS) else 0
-
-
-def rotated_heads(name: str, config: ModelConfig) -> int | None:
-    """How many heads the rows of this Meta tensor hold, where they are rotated."""
-    return {"wq": config.heads, "wk": config.kv_heads}.get(name.removesuffix(".weight").rpartition(".")[2])
-
-
-def to_halves(weight: Tensor, heads: int) -> Tensor:
-    """Rows (heads * D, E) from Meta's neighbouring pairs to Hugging Face's halves."""
-    return weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).reshape(weight.shape)
-
-
-def to_pairs(weight: Tensor, heads: int) -> Tensor:
-    """Rows (heads * D, E) from Hugging Face's halves to Meta's neighbouring pairs."""
-    return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).reshape(weight.shape)
 
 
 def rank_shape(name: str, shape: tuple[int, ...], ranks: int) -> tuple[int, ...]:

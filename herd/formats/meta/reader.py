@@ -9,8 +9,9 @@ from torch import Tensor
 
 from herd.formats.mapped import MappedFiles
 from herd.formats.meta import params
-from herd.formats.meta.layout import DERIVED, META_EMBEDDING, META_HEAD, meta_name, rotated_heads, split_axis, to_halves
+from herd.formats.meta.layout import DERIVED, META_EMBEDDING, META_HEAD, meta_name, split_axis
 from herd.formats.meta.torch_file import describe, open_torch_file
+from herd.formats.rotary_order import rotated_heads, to_halves
 from herd.formats.tensors import (
     SourceTokenizer,
     TensorInfo,
@@ -63,7 +64,7 @@ class MetaSource:
                 if not torch.equal(part, parts[0]):
                     raise HerdError(f"{file}: tensor {theirs} differs from the one in {self._ranks[0].name}")
         whole = parts[0] if axis is None or len(parts) == 1 else torch.cat(parts, axis)
-        heads = rotated_heads(theirs, self.config)
+        heads = rotated_heads(name, self.config)
         return whole if heads is None else to_halves(whole, heads)
 
     def fingerprint(self) -> str:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from herd.formats.meta import params
-from herd.formats.meta.layout import META_HEAD, meta_name, rank_shape, rotated_heads, split_axis, to_pairs
+from herd.formats.meta.layout import META_HEAD, meta_name, rank_shape, split_axis
 from herd.formats.meta.torch_file import TorchFileLayout, lay_out
 from herd.formats.regions import Region, RegionFiles
+from herd.formats.rotary_order import rotated_heads, to_pairs
 from herd.formats.tensors import EMBEDDING, TensorInfo, TensorSource, cast, check_tokenizer, raw_bytes
 from herd.foundation.errors import HerdError
 from herd.foundation.files import digest_value, write_json, write_text
@@ -66,7 +67,7 @@ class MetaSink:
         """Puts each rank's part of one tensor into its file, and notes its checksum."""
         tensor = cast(name, tensor, self._types[name])
         targets = self._targets(name)
-        heads = rotated_heads(targets[0], self._config)
+        heads = rotated_heads(name, self._config)
         whole = tensor if heads is None else to_pairs(tensor, heads)
         regions: list[Region] = []
         checksums = {}
