@@ -160,9 +160,11 @@ class GgufFile:
             if info.offset < end:
                 raise HerdError(f"{place} lies upon tensor {before}")
             end, before = info.offset + info.size, info.name
-        by_name = {info.name: info for info in table}
-        if len(by_name) < len(table):
-            raise HerdError(f"{self.path}: two tensors bear the same name")
+        by_name: dict[str, StoredTensor] = {}
+        for info in table:
+            if info.name in by_name:
+                raise HerdError(f"{self.path}: two tensors bear the name {info.name}")
+            by_name[info.name] = info
         return by_name
 
     def data(self, name: str) -> Tensor:

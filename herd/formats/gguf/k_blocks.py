@@ -17,7 +17,7 @@ from herd.formats.gguf.packing import bytes_of, halves_of, pack_nibbles, unpack_
 _Q4_PARTS, _Q4_TOP = 8, 15
 _SIX_BITS = 63
 _Q6_PARTS, _Q6_LOWEST, _Q6_HIGHEST = 16, -32, 31
-_Q4_GRIDS = torch.linspace(-1.0, 1.0, 7)
+_Q4_GRIDS = torch.linspace(-1.0, 1.0, 9)
 _Q6_GRIDS = torch.linspace(-1.0, 1.0, 11)
 """Grids that are tried: so many steps more than the type's range has lie between zero (or the least x) and the end."""
 _TINY = 1e-30
