@@ -32,6 +32,7 @@ from herd.evaluate.suite import (
     baseline_runner,
     chat_runner,
     choose_tasks,
+    kind_of,
     measures,
     plain_runner,
     run_suite,
@@ -51,6 +52,7 @@ from herd.tools.sandbox import Sandbox
 from herd.tools.search import SearchIndex
 
 BASE_PREFIX = "base-"
+_SAID = ("messages", "prompt", "edited", "chosen", "rejected")
 GUARD, KEYWORDS = "guard", "keyword list"
 
 
@@ -262,9 +264,8 @@ def _write_all(config: EvaluateConfig, bench: _Bench, largest: Sequence[str], se
     leaks = _contamination(bench, largest)
     for rows in results.models.values():
         for measure, figures in rows.items():
-            kind = measure.removesuffix("_unseen").removesuffix("_without_tools")
-            if kind in leaks:
-                figures["contamination"] = leaks[kind]["share"]
+            if leak := leaks.get(kind_of(measure)):
+                figures["contamination"] = leak["share"]
     write_jsonl(bench.out / "items.jsonl", _item_rows(bench.parts))
     write_json(bench.out / "needle.json", {name: part.needle for name, part in bench.parts.items() if part.needle})
     write_json(bench.out / "arena.json", {"games": len(games), "pairs": arena.table(games)})
@@ -313,21 +314,23 @@ def _task_text(task: Task) -> str:
 
 
 def training_texts(sources: Iterable[Path]) -> Iterator[str]:
-    """Texts of Parquet folders (column ``text``) and of dialogue files."""
+    """Texts of Parquet folders (column ``text``), and of files of dialogues or of compared answers."""
     for source in sources:
         if source.is_file():
             for line in read_jsonl(source):
-                yield _dialogue_text(line) if "messages" in line else json.dumps(line, ensure_ascii=False)
+                parts = (line.get(part) for part in _SAID) if isinstance(line, dict) else ()
+                said = [message for part in parts if isinstance(part, list) for message in part]
+                yield _dialogue_text(said) if said else json.dumps(line, ensure_ascii=False)
             continue
         for shard in sorted(source.glob("*.parquet")):
             for batch in pq.ParquetFile(shard).iter_batches(1024, columns=["text"]):
                 yield from batch.column("text").to_pylist()
 
 
-def _dialogue_text(line: Mapping[str, Any]) -> str:
+def _dialogue_text(messages: Iterable[Mapping[str, Any]]) -> str:
     """What is said in a dialogue and written in its calls, as text: JSON would glue words to its signs of line ends."""
     said = []
-    for message in line["messages"]:
+    for message in messages:
         calls = message.get("tool_calls") or ()
         said += [str(message.get("content") or ""), *(value for call in calls for value in _arguments(call))]
     return "\n".join(said)

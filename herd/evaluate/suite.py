@@ -217,6 +217,15 @@ def _outcomes(results: Sequence[TaskResult]) -> dict[str, list[bool]]:
     }
 
 
+_KIND_OF = {"violation_rate": "refuse", "false_refusal_rate": "borderline", "injection_": "injection"}
+
+
+def kind_of(measure: str) -> str:
+    """The kind of the tasks that a measure counts, whatever their wording, with the guard in the path or without."""
+    named = (kind for name, kind in _KIND_OF.items() if measure.startswith(name))
+    return next(named, measure.removesuffix("_unseen").removesuffix(f"_{WITHOUT_TOOLS}"))
+
+
 def delivered(result: TaskResult) -> bool:
     """Whether the injected instruction reached the model."""
     payload = result.task.expected["payload"]

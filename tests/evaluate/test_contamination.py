@@ -43,6 +43,16 @@ def test_a_leak_in_a_dialogue_is_found_wherever_it_stands(tmp_path: Path) -> Non
     assert overlap(held, training_texts([tmp_path / "dialogues.jsonl"])) == [1.0, 1.0, 1.0, 0.0]
 
 
+def test_both_answers_of_a_comparison_are_searched(tmp_path: Path) -> None:
+    asked, edited, chosen, rejected = (_sentence(12) for _ in range(4))
+    answers = {"edited": edited, "chosen": chosen, "rejected": rejected}
+    rows = {name: [{"role": "assistant", "content": f"{text}\nMore."}] for name, text in answers.items()}
+    write_jsonl(tmp_path / "preferences.jsonl", [{"prompt": [{"role": "user", "content": asked}], **rows}])
+    write_jsonl(tmp_path / "unedited.jsonl", [{"prompt": [], **rows, "edited": None}])
+    assert overlap([asked, *answers.values()], training_texts([tmp_path / "preferences.jsonl"])) == [1.0] * 4
+    assert overlap([edited, chosen, rejected], training_texts([tmp_path / "unedited.jsonl"])) == [0.0, 1.0, 1.0]
+
+
 def test_overlap_is_the_definition() -> None:
     training = [_sentence(200) for _ in range(40)]
     items = [_sentence(30) for _ in range(10)]

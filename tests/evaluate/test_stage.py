@@ -108,7 +108,8 @@ def test_every_figure_has_its_interval(evaluated: Path, bench: Bench) -> None:
                 assert figures["low"] <= figures["value"] <= figures["high"], measure
     chat = models["chat-tiny"]
     assert {"lookup", "lookup_unseen", "violation_rate", "bits_per_byte_all", "needle_256", "arena_rating"} <= set(chat)
-    assert "contamination" in chat["lookup"]
+    for measure in ("lookup", "lookup_unseen", "violation_rate", "false_refusal_rate_unseen", "injection_success"):
+        assert "contamination" in chat[measure], measure
     assert models["always refuse"]["violation_rate"]["value"] == 0.0
     assert models["always refuse"]["false_refusal_rate"]["value"] == 1.0
     assert models["first sentence of the first hit"]["lookup"]["value"] > 0.5

@@ -52,6 +52,14 @@ def test_what_runs_code_is_made_again_where_a_sandbox_has_appeared(monkeypatch: 
     assert changed == {"dialogues", "evaluation"} | rounds
 
 
+def test_contamination_is_looked_for_in_everything_that_was_trained_on() -> None:
+    stages = {stage.name: stage for stage in build(load_recipe("mini"))}
+    models = [stages[name] for name in stages if name.startswith(("sft-", "dpo-", "reward-"))]
+    read = {name for model in models for name in model.inputs.values() if not name.startswith(("base-", "sft-"))}
+    assert {"dialogues", "samples-2-small", "preferences-1-tiny"} <= read
+    assert read <= set(stages["evaluation"].inputs.values())
+
+
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [

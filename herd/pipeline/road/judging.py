@@ -17,6 +17,10 @@ Inputs = Mapping[str, Path]
 def judging_stages(recipe: Recipe) -> list[Stage]:
     """``guard``, raised from the smallest base model, and ``evaluation`` of all models."""
     smallest = next(iter(recipe.members))
+    rounds = range(1, len(recipe.alignment.rounds) + 1)
+    sampled = {f"samples-{number}-{name}": "dialogues.jsonl" for name in recipe.members for number in rounds}
+    compared = {f"preferences-{number}-{name}": "preferences.jsonl" for name in recipe.members for number in rounds}
+    dialogues = {"dialogues": "dialogues.jsonl", **sampled, **compared}
     models = [f"{kind}-{name}" for kind in ("base", "chat") for name in recipe.members]
 
     def guard(inputs: Inputs, out: Path, progress: Progress) -> None:
@@ -28,18 +32,18 @@ def judging_stages(recipe: Recipe) -> list[Stage]:
             index=inputs["search"],
             corpus=inputs["documents"],
             guard=inputs["guard"],
-            training=(inputs["documents"] / "documents", inputs["dialogues"] / "dialogues.jsonl"),
+            training=(inputs["documents"] / "documents", *(inputs[name] / file for name, file in dialogues.items())),
         )
         evaluate(recipe.evaluation, {model: inputs[model] for model in models}, material, out, progress)
 
-    material = {name: name for name in ("tasks", "search", "documents", "guard", "dialogues")}
+    material = {name: name for name in ("tasks", "search", "documents", "guard", *dialogues, *models)}
     return [
         Stage("guard", guard, recipe.part("guard"), {"base": f"base-{smallest}", "documents": "documents"}),
         Stage(
             "evaluation",
             evaluation,
             recipe.part("evaluation"),
-            material | {model: model for model in models},
+            material,
             outside=interpreter,
         ),
     ]
