@@ -16,10 +16,9 @@ _ITEM = re.compile(r"^(\s*)(?:[-*+]|\d{1,3}[.)])\s+(?:\[[ xX]\]\s+)?")
 _QUOTE = re.compile(r"^ {0,3}(?:>\s?)+")
 _TABLE_RULE = re.compile(r"^\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?\s*$")
 _DEFINITION = re.compile(r"^ {0,3}\[[^\]]+\]:\s+\S+.*$")
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _TAG = re.compile(r"</?(?:[a-z][a-z0-9-]*)(?:\s[^<>]*)?/?>", re.IGNORECASE)
 _BROKEN_LINK = re.compile(r"\]\(\s*\n\s*")
-_IMAGE = re.compile(r"!\[([^\]]*)\](?:\([^()\s]*(?:\s+[\"'][^\"']*[\"'])?\)|\[[^\]]*\])")
+_IMAGE = re.compile(r"!\[([^\]]{0,2000})\](?:\([^()\s]*(?:\s+[\"'][^\"']*[\"'])?\)|\[[^\]]*\])")
 _LINK = re.compile(r"\[([^\[\]]*)\](?:\([^()]*(?:\([^()]*\)[^()]*)*\)|\[[^\]]*\])")
 _AUTOLINK = re.compile(r"<((?:https?://|mailto:)[^<>\s]+)>")
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
@@ -33,7 +32,7 @@ def plain_text(markdown: str) -> str:
     """``markdown`` as plain text; lists keep their lines and indentation, tables become lines with tabs."""
     lines: list[str] = []
     fence = ""
-    text = _COMMENT.sub("", markdown.replace("\r\n", "\n").replace("\x00", ""))
+    text = _without_comments(markdown.replace("\r\n", "\n").replace("\x00", ""))
     for line in _BROKEN_LINK.sub("](", text).split("\n"):
         opened = _FENCE.match(line)
         if fence:
@@ -50,6 +49,16 @@ def plain_text(markdown: str) -> str:
         else:
             _add(lines, line)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in lines)).strip("\n")
+
+
+def _without_comments(text: str) -> str:
+    """The text without HTML comments; one that is never closed stays."""
+    kept: list[str] = []
+    at = 0
+    while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start + 4)) >= 0:
+        kept.append(text[at:start])
+        at = end + 3
+    return "".join([*kept, text[at:]])
 
 
 def _add(lines: list[str], line: str) -> None:

@@ -5,10 +5,12 @@ read_metadata(tree).date   # "2019-11-19"
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
+from urllib.parse import urljoin
 
 from selectolax.lexbor import LexborHTMLParser
 
@@ -55,6 +57,25 @@ def read_metadata(tree: LexborHTMLParser, url: str = "") -> Metadata:
     )
 
 
+def read_links(tree: LexborHTMLParser, url: str = "") -> Iterator[str]:
+    """Every web address that the page links to, once and in order, made whole by ``url`` or by the page's own base."""
+    base = tree.css_first("base[href]")
+    root = _joined(url, base.attributes.get("href") or "") if base is not None else url
+    seen: set[str] = set()
+    for node in tree.css("a[href]"):
+        address = _joined(root, (node.attributes.get("href") or "").strip()).partition("#")[0]
+        if address.startswith(("http://", "https://")) and address not in seen:
+            seen.add(address)
+            yield address
+
+
+def _joined(base: str, address: str) -> str:
+    try:
+        return urljoin(base, address)
+    except ValueError:
+        return ""
+
+
 def parse_day(text: str) -> str | None:
     """The first plausible day in ``text`` as YYYY-MM-DD: years from 1990 to the next one; None if there is none."""
     candidates: list[tuple[int, int, int]] = []
@@ -91,17 +112,17 @@ def _linked_data(tree: LexborHTMLParser) -> Iterator[dict[str, Any]]:
     """All objects of the page's JSON-LD that speak of a work; what is not JSON is passed over."""
     for node in tree.css('script[type="application/ld+json"]'):
         try:
-            waiting = [json.loads(node.text(), strict=False)]
+            waiting = deque([json.loads(node.text(), strict=False)])
         except (ValueError, RecursionError):
             continue
         while waiting:
-            thing = waiting.pop(0)
+            thing = waiting.popleft()
             if isinstance(thing, list):
-                waiting = thing + waiting
+                waiting.extendleft(reversed(thing))
             elif isinstance(thing, dict):
                 if "headline" in thing or "datePublished" in thing or "author" in thing:
                     yield thing
-                waiting += [value for key, value in thing.items() if key in ("@graph", "mainEntity", "itemListElement")]
+                waiting.extend(thing[key] for key in thing if key in ("@graph", "mainEntity", "itemListElement"))
 
 
 def _values(things: list[dict[str, Any]], key: str) -> list[str]:

@@ -136,7 +136,7 @@ def prepare_page(page: Page, config: PrepareConfig, rules: list[Rule], tally: Ta
     found = extract_page(page)
     row = _row(page, found.text) | {"title": found.title, "date": found.date}
     if not found.text.strip():
-        return _rejected(row, "extract", "no main text", tally), None
+        return _rejected(row, "extract", found.refused or "no main text", tally), None
     clock = _passed("extract", row, tally, clock)
     row["text"], private = redact(found.text, config.privacy)
     row["private"] = private.total()

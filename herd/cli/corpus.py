@@ -1,0 +1,27 @@
+"""The verbs around a corpus, on files of one's own: ``herd extract``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def extract(
+    file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="an HTML file; - or nothing: standard input")] = "-",
+    form: Annotated[Literal["text", "markdown", "json"], typer.Option("--format", help="what to print")] = "text",
+    url: Annotated[str | None, typer.Option(help="where the page was found: makes its links whole")] = None,
+) -> None:
+    """Print the main text of one HTML page; as JSON with its title, author, date, language and links."""
+    import json
+
+    from herd.corpus.extract import extract as read
+    from herd.foundation.errors import HerdError
+
+    found = read(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes(), url)
+    if found.refused:
+        raise HerdError(f"{'standard input' if file == '-' else file}: {found.refused}")
+    names = ("title", "author", "date", "language", "text", "links")
+    row = {name: getattr(found, name) for name in names}
+    shown = {"text": found.text, "markdown": found.markdown, "json": json.dumps(row, ensure_ascii=False, indent=2)}
+    typer.echo(shown[form].encode("utf-8", "replace"))
