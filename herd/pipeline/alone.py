@@ -16,7 +16,7 @@ from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
 from herd.foundation.files import digest_file
 from herd.foundation.progress import Progress
-from herd.pipeline.disk import DiskFullError, is_full
+from herd.pipeline.disk import DiskFullError, naming_a_full_disk
 from herd.pipeline.graph import Stage, make_artifact, reason_to_run
 from herd.pipeline.lock import exclusive
 from herd.pipeline.manifest import Manifest, content_digest, describe_files
@@ -53,13 +53,8 @@ def make_alone(
     if not _is_free(stage, digests, known, out):
         return False
     holder = final.parent / f".{final.name}.partial"
-    try:
-        with exclusive(holder):
-            _make(stage, inputs, digests, known, holder, final, progress)
-    except OSError as error:
-        if is_full(error, final):
-            raise DiskFullError(out) from error
-        raise
+    with naming_a_full_disk(out), exclusive(holder):
+        _make(stage, inputs, digests, known, holder, final, progress)
     return True
 
 

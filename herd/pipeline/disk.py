@@ -7,6 +7,7 @@ speaks of anything else.  So the error is asked first, and then the disk.
 import errno
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from herd.foundation.errors import HerdError
@@ -21,6 +22,19 @@ class DiskFullError(HerdError):
 
     def __init__(self, place: Path) -> None:
         super().__init__(f"{place}: no space left on the disk; free some and run the same command again")
+
+
+@contextmanager
+def naming_a_full_disk(place: Path) -> Iterator[None]:
+    """Turns whatever a full disk does to the work inside into a ``DiskFullError`` that names ``place``, made there."""
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except Exception as error:
+        if is_full(error, place):
+            raise DiskFullError(place) from error
+        raise
 
 
 def is_full(error: BaseException, place: Path) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from herd.foundation.errors import HerdError
 from herd.foundation.files import finish_directory, write_text
 from herd.foundation.progress import Progress
-from herd.pipeline.disk import DiskFullError, is_full
+from herd.pipeline.disk import naming_a_full_disk
 from herd.pipeline.manifest import FINGERPRINT_FILE, Manifest, content_digest, describe_files, environment, fingerprint
 from herd.pipeline.spent import Spent
 
@@ -106,13 +106,8 @@ def make_artifact(
     wanted = fingerprint(stage.config, dict(inputs), outside)
     record = partial.with_name(f"{partial.name}.spent.json")
     _prepare(partial, wanted, record)
-    try:
-        with Spent(record) as spent:
-            stage.run(paths, partial, progress)
-    except Exception as error:
-        if is_full(error, partial):
-            raise DiskFullError(final) from error
-        raise
+    with naming_a_full_disk(final), Spent(record) as spent:
+        stage.run(paths, partial, progress)
     files = describe_files(partial)
     manifest = Manifest(
         stage=stage.name,

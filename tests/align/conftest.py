@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from herd.formats.huggingface import save_model
-from herd.model.config import ModelConfig
 from herd.model.transformer import Transformer
 from herd.tokenizer.chat import ChatFormat
 from herd.tokenizer.tokenizer import Tokenizer
+from tests.small import small_model
 
 
 @pytest.fixture(scope="session")
@@ -24,20 +23,7 @@ def chat(tokenizer: Tokenizer) -> ChatFormat:
 
 @pytest.fixture
 def model(tokenizer: Tokenizer) -> Transformer:
-    torch.manual_seed(0)
-    config = ModelConfig(
-        vocab_size=tokenizer.vocab_size,
-        dim=32,
-        layers=2,
-        heads=4,
-        kv_heads=2,
-        ffn_dim=64,
-        max_positions=1024,
-        tied=True,
-    )
-    network = Transformer(config)
-    network.init_weights(seed=3)
-    return network
+    return small_model(tokenizer.vocab_size, seed=3, max_positions=1024)
 
 
 @pytest.fixture

@@ -13,11 +13,10 @@ import torch
 from herd.formats.huggingface import save_model
 from herd.foundation.progress import Progress
 from herd.infer.engine import Engine
-from herd.model.config import ModelConfig
-from herd.model.transformer import Transformer
 from herd.tasks.build import Counts, TasksConfig, draw_tasks
 from herd.tokenizer.bpe import train_bpe
 from herd.tools.search import SearchConfig, build_index
+from tests.small import small_model
 
 _MODULES = ("shutil", "textwrap", "statistics", "calendar", "fractions", "ast", "inspect", "random", "os", "pathlib")
 
@@ -46,11 +45,7 @@ def _passages() -> list[dict[str, str]]:
 
 def make_model(tokenizer_dir: Path, vocabulary: int, out: Path, seed: int) -> Path:
     """A random model of two layers whose logits are so large that its choices are firm."""
-    shape = ModelConfig(
-        vocab_size=vocabulary, dim=32, layers=2, heads=4, kv_heads=2, ffn_dim=48, max_positions=1024, tied=True
-    )
-    model = Transformer(shape)
-    model.init_weights(seed)
+    model = small_model(vocabulary, seed, max_positions=1024)
     with torch.no_grad():
         model.embedding.weight.mul_(25)
     save_model(model, tokenizer_dir, out)

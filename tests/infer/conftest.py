@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from herd.infer.engine import Engine, EngineConfig
-from herd.model.config import ModelConfig
 from herd.model.transformer import Transformer
 from herd.tokenizer.tokenizer import Tokenizer
+from tests.small import small_model
 
 MakeEngine = Callable[..., Engine]
 
@@ -28,18 +28,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def model(tokenizer: Tokenizer) -> Transformer:
-    shape = ModelConfig(
-        vocab_size=tokenizer.vocab_size,
-        dim=32,
-        layers=2,
-        heads=4,
-        kv_heads=2,
-        ffn_dim=48,
-        rope_theta=1000.0,
-        max_positions=256,
-    )
-    model = Transformer(shape)
-    model.init_weights(seed=5)
+    model = small_model(tokenizer.vocab_size, seed=5, rope_theta=1000.0, max_positions=256, tied=False)
     chance = torch.Generator().manual_seed(5)
     with torch.no_grad():
         model.embedding.weight.normal_(generator=chance)

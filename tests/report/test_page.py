@@ -10,7 +10,8 @@ import pytest
 
 from herd.foundation.errors import HerdError
 from herd.report.page import write_report
-from tests.report.made_run import CHAPTERS, NOT_MEASURED, SHUT, make_run
+from tests.report.made_figures import NOT_MEASURED, SHUT
+from tests.report.made_run import CHAPTERS, make_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 VOID = {"meta", "br", "hr", "img", "input", "link", "path", "use", "rect", "circle", "line"}
