@@ -125,16 +125,16 @@ PRESETS: dict[str, ModelConfig] = {
     "llama-2-7b": _llama(4096, 32, 32, 11_008, vocab_size=32_000, kv_heads=32, rope_theta=10_000.0, max_positions=4096),
 }
 
-# Named by their parameters at a vocabulary of 4,096.  Heads keep 32 dimensions and every size has four layers,
-# because reading a tool's answer needs induction heads, and those need width in the head and two layers below.
+# Named by their parameters at a vocabulary of 4,096.  Heads are wide and few: reading a tool's answer needs induction
+# heads, and what those can tell apart grows with the rotary pairs that turn slowly enough for a page.
 _POCKET: dict[str, tuple[int, int, int, int, int]] = {  # dim, layers, heads, kv_heads, ffn_dim
-    "0.2m": (32, 4, 1, 1, 96),
     "0.5m": (64, 4, 2, 1, 192),
-    "0.8m": (96, 4, 3, 1, 256),
-    "1m": (128, 4, 4, 2, 256),
-    "2m": (192, 4, 6, 2, 384),
-    "3m": (256, 4, 8, 2, 512),
-    "6m": (320, 5, 10, 2, 768),
+    "0.8m": (96, 4, 2, 1, 256),
+    "1m": (128, 4, 2, 1, 256),
+    "1.5m": (160, 4, 2, 1, 288),
+    "2m": (192, 4, 2, 1, 384),
+    "3m": (256, 4, 4, 2, 448),
+    "6m": (320, 5, 4, 2, 640),
 }
 POCKET_SIZES = tuple(_POCKET)
 

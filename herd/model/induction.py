@@ -1,20 +1,22 @@
-"""Starting weights from which a small network learns to copy at once: the induction circuit is laid out in them.
+"""Starting weights from which a small network copies before its first step: the induction circuit is laid out in them.
 
 To answer from a page a model has to copy what it never saw before, and for that it needs *induction heads* (Olsson et
-al. 2022): a head that looks at the previous token, and one in a later layer that looks for the token whose predecessor
-is the present one and repeats it.  Training finds this circuit late: not within the millions of tokens that a pocket
-model gets (measurements in ``docs/notebook.md``).  The architecture stays Llama's; only what training starts from is
-arranged, and training is free to change it:
+al. 2022): heads of a first layer tell every token what stood before it, and a head of a later layer looks for the place
+where the same was said already, and repeats what followed there.  Training finds this circuit late: not within the
+millions of tokens that a pocket model gets (measurements in ``docs/notebook.md``).  The architecture stays Llama's;
+only what training starts from is arranged, and training is free to change it:
 
-- The embedding is large, so that the first steps do not overrun it, and has a mean, so that queries and keys have
-  something constant to hold on to.
-- Layer 0: the first head of each key-value group reads, through the two fastest rotary pairs, the token before, and
-  writes a projection of it into a subspace of its own, away from the embedding.
-- Layers above: the first head of each group compares the present token with what stands in that subspace, on rotary
-  pairs slow enough not to care for distance, and its output repeats the token that it found.
-- The other matrices that write to the residual stream start at zero.
+- The residual stream is cut into a direction that every embedding shares, so that queries and keys have something
+  constant to hold on to, two small *memories*, and the rest, in which the embeddings differ.
+- Layer 0: one head attends to the token before and writes a sketch of it into the first memory, a second head does
+  the same with the token before that.  Both share keys and values, and differ in how far the query is turned.
+- Layer 1: the first head looks for a token whose two memories hold the present token and the one before it, the
+  second for the present token alone.  They compare on rotary pairs so slow that distance hardly matters, and repeat
+  what they find; two tokens in agreement outweigh any number of places that share one.
+- All else that writes to the residual stream starts at zero.
 
-What a head repeats becomes a prediction through a tied output matrix, so the circuit is laid out in tied models only.
+What a head repeats becomes a prediction through a tied output matrix, so the circuit is laid out in tied models only,
+and needs two layers and two query heads to a key-value head.
 """
 
 import math
@@ -26,120 +28,157 @@ from torch import Tensor
 
 from herd.foundation.seeds import derive
 from herd.model.config import ModelConfig
-from herd.model.layers import Layer
+from herd.model.layers import Attention, Layer
 
 if TYPE_CHECKING:
     from herd.model.transformer import Transformer
 
 MEAN = 1.5
-"""Length of the embedding's mean, against 1 for what is a token's own."""
-_FAST_PAIRS = 2
-_SLOW = 1 / 24
-_PREVIOUS_LOGIT = 80.0
-_MATCH = 4.0
-_PASS_ON = 0.2
-_COPY = 0.4
+"""Length of what embeddings share, against 1 for what is a token's own."""
 _EMBEDDING_STD = 0.25
 """Of an embedding's elements; small ones would be overrun by the optimiser's first steps, and the circuit with them."""
 _FINAL_NORM = 8.0
 """A tied head would start sure that every token repeats itself: logits of sqrt(dim); this is what they start at."""
+_NEIGHBOUR_PAIRS = 6
+"""Rotary pairs by which a neighbour is found; with two, many far positions would look like it."""
+_NEIGHBOUR_LOGIT = 40.0
+"""Of each of these pairs."""
+_SLOW = 1 / 400
+"""Radians a token below which a rotary pair serves to compare what stands far apart."""
+_MATCH = 14.0
+"""Logit of one token in agreement."""
+_COPY = 0.6
+"""What each head adds of the token that it found, against 1 for a normed one."""
 
 
 @dataclass(frozen=True)
 class Circuit:
-    """The parts that all layers share: the mean's direction and three orthonormal bases without it, cut into heads.
+    """Orthonormal directions of the residual stream, and how a token is sketched in a memory.
 
-    ``read`` is what is compared, ``kept`` where the previous token's is put, ``said`` what is repeated; each (S, D, E).
+    ``shared_E`` is the embeddings' common part, ``content_DE`` what a head repeats, ``own_RE`` all in which embeddings
+    differ (content included), ``memories_SME`` the two memories, ``sketch_MD`` makes of content what a memory holds.
     """
 
-    mean_E: Tensor
-    read_SDE: Tensor
-    kept_SDE: Tensor
-    said_SDE: Tensor
+    shared_E: Tensor
+    content_DE: Tensor
+    own_RE: Tensor
+    memories_SME: Tensor
+    sketch_MD: Tensor
+
+
+def has_room(config: ModelConfig) -> bool:
+    """Whether the circuit fits a shape."""
+    return config.tied and config.layers >= 2 and config.heads >= 2 * config.kv_heads and _memory_size(config) > 0
+
+
+def _slow_pairs(config: ModelConfig) -> list[int]:
+    return [pair for pair, frequency in enumerate(_frequencies(config)) if frequency < _SLOW]
+
+
+def _memory_size(config: ModelConfig) -> int:
+    """Dimensions of each memory: half of the slow ones of a head, if the stream has room for both beside content."""
+    return min(len(_slow_pairs(config)), (config.dim - 1 - config.head_dim) // 2)
 
 
 def draw_circuit(config: ModelConfig, seed: int) -> Circuit:
-    """Draws the directions: rows of one basis are orthonormal, and none is along the mean."""
-    mean_E = _normal((config.dim,), derive(seed, "circuit", "mean"))
-    mean_E = mean_E / mean_E.norm()
-    return Circuit(
-        mean_E, *(_basis(config, mean_E, derive(seed, "circuit", name)) for name in ("read", "kept", "said"))
-    )
+    """Draws the directions of a shape that ``has_room``."""
+    size, width = _memory_size(config), config.head_dim
+    rows_EE = torch.linalg.qr(_normal((config.dim, config.dim), derive(seed, "circuit", "directions")))[0]
+    shared_1E, memories_ME, own_RE = rows_EE.split([1, 2 * size, config.dim - 1 - 2 * size])
+    sketch_DD = torch.linalg.qr(_normal((width, width), derive(seed, "circuit", "sketch")))[0]
+    return Circuit(shared_1E[0], own_RE[:width], own_RE, memories_ME.unflatten(0, (2, size)), sketch_DD[:size])
 
 
 def _normal(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _basis(config: ModelConfig, mean_E: Tensor, seed: int) -> Tensor:
-    """Orthonormal rows without their part along the mean, cut into heads (S, D, E)."""
-    rows_EE = torch.linalg.qr(_normal((config.dim, config.dim), seed))[0]
-    rows_EE = rows_EE - (rows_EE @ mean_E)[:, None] * mean_E
-    return rows_EE.unflatten(0, (-1, config.head_dim))
-
-
 @torch.no_grad()
 def lay_out_circuit(model: "Transformer", seed: int) -> None:
     """Arranges the starting weights of a freshly drawn ``model`` as the module's docstring says."""
     config, circuit = model.config, draw_circuit(model.config, seed)
-    embedding = model.embedding.weight
-    own = torch.randn(embedding.shape, generator=torch.Generator().manual_seed(derive(seed, "circuit", "embedding")))
     scale = _EMBEDDING_STD * math.sqrt(config.dim)
-    embedding.copy_(scale * (own / math.sqrt(config.dim) + MEAN * circuit.mean_E))
+    own_VR = _normal((config.vocab_size, len(circuit.own_RE)), derive(seed, "circuit", "embedding"))
+    own_VE = own_VR @ circuit.own_RE / math.sqrt(len(circuit.own_RE))
+    model.embedding.weight.copy_(scale * (own_VE + MEAN * circuit.shared_E))
     model.norm.weight.fill_(_FINAL_NORM / math.sqrt(config.dim) / scale)
-    for number, layer in enumerate(model.layers):
+    for layer in model.layers:
         assert isinstance(layer, Layer)
-        attention = layer.attention
         layer.ffn.down.weight.zero_()
-        attention.out.weight.zero_()
-        matrices = (attention.q.weight, attention.k.weight, attention.v.weight, attention.out.weight)
-        _lay_out_layer(config, number, circuit, *matrices)
-        attention.out.weight.mul_(scale)
+        layer.attention.out.weight.zero_()
+    first, second = model.layers[0], model.layers[1]
+    assert isinstance(first, Layer)
+    assert isinstance(second, Layer)
+    _remember(config, circuit, first.attention, scale)
+    _repeat(config, circuit, second.attention, scale)
 
 
-def _lay_out_layer(
-    config: ModelConfig, layer: int, circuit: Circuit, q: Tensor, k: Tensor, v: Tensor, out: Tensor
-) -> None:
-    """Writes the circuit's heads of one layer into its attention matrices, in the layouts of ``layers.Attention``.
+def _remember(config: ModelConfig, circuit: Circuit, attention: Attention, scale: float) -> None:
+    """Layer 0: the first two heads write sketches of the two tokens before into the memories, each of length 1."""
+    heads = _heads_of(config, attention)
+    shared, content = _normed_sizes(config, circuit, memories=0)
+    size = math.sqrt(_NEIGHBOUR_LOGIT * math.sqrt(config.head_dim)) / shared
+    heads.k_DE.zero_()
+    heads.v_DE.copy_(circuit.content_DE)
+    pairs, half = range(min(_NEIGHBOUR_PAIRS, config.head_dim // 2)), config.head_dim // 2
+    for pair in pairs:
+        heads.k_DE[pair] = size * circuit.shared_E
+    for back, (q_DE, out_ED) in enumerate(heads.pairs, start=1):
+        q_DE.zero_()
+        for pair in pairs:
+            angle = back * _frequencies(config)[pair]
+            q_DE[pair] = size * math.cos(angle) * circuit.shared_E
+            q_DE[pair + half] = -size * math.sin(angle) * circuit.shared_E
+        sketched = content * math.sqrt(len(circuit.sketch_MD) / config.head_dim)
+        out_ED.copy_(scale / sketched * circuit.memories_SME[back - 1].T @ circuit.sketch_MD)
 
-    ``q`` is (H D, E), ``k`` and ``v`` (K D, E), ``out`` (E, H D); what stands there before stays for other heads.
-    """
-    width, share = config.head_dim, config.heads // config.kv_heads
-    for group in range(config.kv_heads):
-        head = slice(group * share * width, group * share * width + width)
-        keys = slice(group * width, (group + 1) * width)
-        if layer == 0:
-            q[head], k[keys] = _previous_token(config, circuit)
-            v[keys], out[:, head] = circuit.read_SDE[group], _PASS_ON * circuit.kept_SDE[group].T
-        else:
-            slow_D1 = _slow_rows(config)
-            q[head] = _MATCH * slow_D1 * circuit.read_SDE[group]
-            k[keys] = _MATCH * slow_D1 * circuit.kept_SDE[group]
-            said_DE = circuit.said_SDE[((layer - 1) * config.kv_heads + group) % len(circuit.said_SDE)]
-            v[keys], out[:, head] = said_DE, _COPY * said_DE.T
+
+def _repeat(config: ModelConfig, circuit: Circuit, attention: Attention, scale: float) -> None:
+    """Layer 1: a head that matches two tokens and one that matches one; both repeat the content that they find."""
+    heads = _heads_of(config, attention)
+    shared, content = _normed_sizes(config, circuit, memories=2)
+    last_ME, before_ME = circuit.memories_SME * MEAN / shared  # a memory's part of the normed stream becomes 1
+    sketch_ME = circuit.sketch_MD @ circuit.content_DE / (content * math.sqrt(len(circuit.sketch_MD) / config.head_dim))
+    slow = _slow_pairs(config)
+    rows = [row for pair in slow for row in (pair, pair + config.head_dim // 2)]
+    last_rows, before_rows = rows[0::2][: len(last_ME)], rows[1::2][: len(last_ME)]
+    size = math.sqrt(_MATCH * math.sqrt(config.head_dim))
+    heads.k_DE.zero_()
+    heads.k_DE[last_rows], heads.k_DE[before_rows] = size * last_ME, size * before_ME
+    heads.v_DE.copy_(circuit.content_DE)
+    for two, (q_DE, out_ED) in zip((True, False), heads.pairs, strict=True):
+        q_DE.zero_()
+        q_DE[last_rows] = size * sketch_ME
+        if two:
+            q_DE[before_rows] = size * last_ME
+        out_ED.copy_(_COPY * scale * circuit.content_DE.T)
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """Views of an attention's matrices: its first key-value head, and query and output of that head's first two."""
+
+    k_DE: Tensor
+    v_DE: Tensor
+    pairs: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def _heads_of(config: ModelConfig, attention: Attention) -> _Heads:
+    first, second = slice(0, config.head_dim), slice(config.head_dim, 2 * config.head_dim)
+    q, out = attention.q.weight, attention.out.weight
+    return _Heads(
+        attention.k.weight[first],
+        attention.v.weight[first],
+        ((q[first], out[:, first]), (q[second], out[:, second])),
+    )
+
+
+def _normed_sizes(config: ModelConfig, circuit: Circuit, memories: int) -> tuple[float, float]:
+    """Length, after the norm, of the shared part and of a token's content, with so many memories of length 1."""
+    size = math.sqrt(config.dim / (1 + MEAN**2 + memories))
+    return MEAN * size, size * math.sqrt(config.head_dim / len(circuit.own_RE))
 
 
 def _frequencies(config: ModelConfig) -> list[float]:
     """Radians a token of every rotary pair."""
     return [config.rope_theta ** (-2 * pair / config.head_dim) for pair in range(config.head_dim // 2)]
-
-
-def _previous_token(config: ModelConfig, circuit: Circuit) -> tuple[Tensor, Tensor]:
-    """Query and key matrices (D, E) that prefer the token before: the key is turned one position forward."""
-    pairs = config.head_dim // 2
-    frequencies = _frequencies(config)
-    constant = math.sqrt(config.dim) * MEAN / math.sqrt(1 + MEAN**2)  # the normed input along the mean
-    size = math.sqrt(_PREVIOUS_LOGIT * math.sqrt(config.head_dim)) / constant
-    q_DE, k_DE = torch.zeros(config.head_dim, config.dim), torch.zeros(config.head_dim, config.dim)
-    for pair in range(min(_FAST_PAIRS, pairs)):
-        angle = frequencies[pair]
-        q_DE[pair] = size * circuit.mean_E
-        k_DE[pair] = size * math.cos(angle) * circuit.mean_E
-        k_DE[pair + pairs] = size * math.sin(angle) * circuit.mean_E
-    return q_DE, k_DE
-
-
-def _slow_rows(config: ModelConfig) -> Tensor:
-    """(D, 1): one for rows of rotary pairs that turn little over the distances of a page, else zero."""
-    slow_R = torch.tensor([float(frequency < _SLOW) for frequency in _frequencies(config)])
-    return torch.cat([slow_R, slow_R])[:, None]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from herd.foundation.seeds import derive
 from herd.model.config import ModelConfig
-from herd.model.induction import lay_out_circuit
+from herd.model.induction import has_room, lay_out_circuit
 from herd.model.layers import Attend, Layer, RMSNorm
 from herd.model.rotary import rotary_angles
 
@@ -62,7 +62,7 @@ class Transformer(nn.Module):
 
         The paper gives no initialisation; ours is normal with variance 1/fan-in, and 0.02 for the embedding; matrices
         that write to the residual stream are further divided by sqrt(2 * layers).  With ``induction``, the default,
-        a model with a tied head then gets the circuit of the module of that name, and starts by copying.
+        a shape with room for it then gets the circuit of the module of that name, and starts by copying.
         """
         for name, parameter in self.named_parameters():
             if parameter.ndim == 1:
@@ -72,7 +72,7 @@ class Transformer(nn.Module):
             if name.endswith(("attention.out.weight", "ffn.down.weight")):
                 std /= math.sqrt(2 * self.config.layers)
             _fill_normal(parameter, std, derive(seed, "init", name))
-        if induction and self.config.tied:
+        if induction and has_room(self.config):
             lay_out_circuit(self, seed)
 
 

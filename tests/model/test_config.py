@@ -31,7 +31,7 @@ def test_published_parameter_counts_are_exact(name: str) -> None:
 def test_pocket_sizes_are_called_what_they_count(size: str) -> None:
     config = pocket_config(size, vocab_size=4096)
     millions = config.parameters / 1e6
-    assert size == (f"{millions:.1f}m" if millions < 0.95 else f"{millions:.0f}m")
+    assert size == (f"{millions:.1f}m" if millions < 0.95 else f"{round(2 * millions) / 2:g}m")
     assert config.tied
     assert config.head_dim >= 32
     assert config.layers >= 4
