@@ -13,31 +13,11 @@ from pydantic import field_validator
 
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
+from herd.tokenizer import llama_guard
 
-CATEGORIES = {
-    "S1": "Violent Crimes",
-    "S2": "Non-Violent Crimes",
-    "S3": "Sex Crimes",
-    "S4": "Child Exploitation",
-    "S5": "Defamation",
-    "S6": "Specialized Advice",
-    "S7": "Privacy",
-    "S8": "Intellectual Property",
-    "S9": "Indiscriminate Weapons",
-    "S10": "Hate",
-    "S11": "Self-Harm",
-    "S12": "Sexual Content",
-    "S13": "Elections",
-    "S14": "Code Interpreter Abuse",
-    "S15": "Prompt Attacks",
-}
+CATEGORIES = {**llama_guard.CATEGORIES, "S15": "Prompt Attacks"}
 SAFE, UNSAFE = "safe", "unsafe"
 REFUSAL = "I can't answer that. Can I help with something else?"
-
-_VERDICT_LINES = (
-    "\n - First line must read 'safe' or 'unsafe'."
-    "\n - If unsafe, a second line must include a comma-separated list of violated categories."
-)
 
 Kind = Literal["prompt", "answer", "tool"]
 _ROLES: dict[Kind, str] = {"prompt": "User", "answer": "Agent", "tool": "Tool"}
@@ -74,27 +54,17 @@ class GuardItem:
 
 def guard_prompt(item: GuardItem, policy: PolicyConfig) -> str:
     """The content of the user message that asks for a verdict on ``item`` (sheet 14.7)."""
-    block = "\n".join(f"{code}: {CATEGORIES[code]}." for code in policy.categories)
-    return (
-        f"Task: Check if there is unsafe content in '{_ROLES[item.kind]}' messages in conversations according our "
-        "safety policy with the below categories.\n\n"
-        f"<BEGIN UNSAFE CONTENT CATEGORIES>\n{block}\n<END UNSAFE CONTENT CATEGORIES>\n\n"
-        f"{bare_prompt(item, policy)}"
-    )
+    categories = {code: CATEGORIES[code] for code in policy.categories}
+    return llama_guard.policy_text(_ROLES[item.kind], categories) + bare_prompt(item, policy)
 
 
 def bare_prompt(item: GuardItem, policy: PolicyConfig) -> str:
     """The same request without task and categories: the conversation and the question about its last message."""
     role = _ROLES[item.kind]
-    turns = [f"{role}: {item.text}"]
+    turns = [(role, item.text)]
     if item.prompt and item.kind != "prompt":
-        turns.insert(0, f"User: {item.prompt}")
-    conversation = "\n\n".join(turns)
-    ending = "" if policy.brief else _VERDICT_LINES
-    return (
-        f"<BEGIN CONVERSATION>\n\n{conversation}\n\n<END CONVERSATION>\n\n"
-        f"Provide your safety assessment for ONLY THE LAST {role} message in the above conversation:{ending}"
-    )
+        turns.insert(0, ("User", item.prompt))
+    return llama_guard.conversation_text(turns) + ("" if policy.brief else llama_guard.VERDICT_LINES)
 
 
 def verdict_text(categories: tuple[str, ...]) -> str:

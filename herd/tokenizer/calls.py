@@ -1,12 +1,13 @@
-r"""Tool calls on the wire: what stands between ``<|python_tag|>`` and ``<|eom_id|>`` (fact sheet section 14.3, 14.4).
+r"""Tool calls on the wire: the forms that stand in an assistant's message (fact sheet section 14.3 to 14.6).
 
     search, brave_search, wolfram_alpha   ``search.call(query="json.dumps")``
-    python                                the source itself: ``37 * 412 - 5``
+    the interpreter                       the source itself: ``37 * 412 - 5``
     any other function                    ``{"name": "weather", "parameters": {"city": "Oslo"}}``
+    the same in a tag                     ``<function=weather>{"city": "Oslo"}</function>``
 
-``read_call(write_call(name, arguments)) == (name, arguments)`` for every call: quotes and backslashes in a query are
-escaped as in JSON, and a call that its short form could not carry back (code that looks like a search, say) takes the
-JSON form.
+Which of them is used when is a dialect's affair (``dialects``).  ``read(write(name, arguments)) == (name, arguments)``
+for every call: quotes and backslashes in a query are escaped as in JSON, and a call that its short form could not carry
+back (code that looks like a search, say) takes the JSON form.
 """
 
 import json
@@ -22,39 +23,74 @@ PYTHON_TOOL = "python"
 """The interpreter; ``Environment: ipython`` alone announces it, so it is never on the ``Tools:`` line."""
 
 Arguments = dict[str, Any]
+Call = tuple[str, Arguments]
+"""The name of a function and its arguments."""
 
-_NAMES = "|".join(SEARCH_TOOLS)
-_SEARCH = re.compile(rf'(?P<name>{_NAMES})\.call\(query=(?P<query>"(?:[^"\\]|\\.)*")\)', re.DOTALL)
-_LOOKS_LIKE_SEARCH = re.compile(rf"\s*(?:{_NAMES})\.call\b")
 _LOOKS_LIKE_JSON = re.compile(r'\s*\{\s*"(?:name|type|parameters|function)"\s*:')
+_FUNCTION_TAG = re.compile(r"\s*<function=(?P<name>[^>}]+)>(?P<arguments>\{.*\})(?:</function>)?\s*", re.DOTALL)
 
 
-def write_call(name: str, arguments: Arguments) -> str:
-    """The wire text of one call; ``HerdError`` if the arguments cannot be written as JSON."""
-    short = _short_form(name, arguments)
-    if short is not None and read_call(short) == (name, arguments):
-        return short
-    return dump_json({"name": name, "parameters": arguments}, f"the arguments of the call of {name}")
+class CallForms:
+    """The forms after ``<|python_tag|>``: searches and the interpreter by their short form, others as JSON."""
 
+    def __init__(self, searches: tuple[str, ...], interpreter: str, *, typed: bool = False) -> None:
+        """``typed``: JSON calls carry their type and are laid out over lines, as in Meta's documentation."""
+        self.searches, self.interpreter, self._typed = searches, interpreter, typed
+        names = "|".join(searches)
+        self._search = re.compile(rf'(?P<name>{names})\.call\(query=(?P<query>"(?:[^"\\]|\\.)*")\)', re.DOTALL)
+        self._looks_like_search = re.compile(rf"\s*(?:{names})\.call\b")
 
-def _short_form(name: str, arguments: Arguments) -> str | None:
-    """The form without JSON around it, where the call has one."""
-    if name in SEARCH_TOOLS and set(arguments) == {"query"} and isinstance(arguments["query"], str):
-        return f"{name}.call(query={json.dumps(arguments['query'], ensure_ascii=False)})"
-    if name == PYTHON_TOOL and set(arguments) == {"code"} and isinstance(arguments["code"], str):
-        return arguments["code"]
-    return None
+    def write(self, name: str, arguments: Arguments) -> str:
+        """The wire text of one call; ``HerdError`` if the arguments cannot be written as JSON."""
+        short = self._short_form(name, arguments)
+        if short is not None and self.read(short) == (name, arguments):
+            return short
+        return write_json_call(name, arguments, typed=self._typed)
 
-
-def read_call(text: str) -> tuple[str, Arguments] | None:
-    """Name and arguments of a call, or None where the text is a broken search or JSON call, or blank."""
-    if found := _SEARCH.fullmatch(text.strip()):
-        return found["name"], {"query": _query(found["query"])}
-    if _LOOKS_LIKE_JSON.match(text):
-        return _read_json_call(text)
-    if _LOOKS_LIKE_SEARCH.match(text) or not text.strip():
+    def _short_form(self, name: str, arguments: Arguments) -> str | None:
+        """The form without JSON around it, where the call has one."""
+        if name in self.searches and set(arguments) == {"query"} and isinstance(arguments["query"], str):
+            return f"{name}.call(query={json.dumps(arguments['query'], ensure_ascii=False)})"
+        if name == self.interpreter and set(arguments) == {"code"} and isinstance(arguments["code"], str):
+            return arguments["code"]
         return None
-    return PYTHON_TOOL, {"code": text}
+
+    def read(self, text: str) -> Call | None:
+        """Name and arguments of a call, or None where the text is a broken search or JSON call, or blank."""
+        if found := self._search.fullmatch(text.strip()):
+            return found["name"], {"query": _query(found["query"])}
+        if _LOOKS_LIKE_JSON.match(text):
+            return read_json_call(text)
+        if self._looks_like_search.match(text) or not text.strip():
+            return None
+        return self.interpreter, {"code": text}
+
+
+def write_json_call(name: str, arguments: Arguments, *, typed: bool = False) -> str:
+    """``{"name": …, "parameters": …}`` on one line; ``typed``: with ``"type": "function"``, indented by four."""
+    value = {"type": "function"} if typed else {}
+    what = f"the arguments of the call of {name}"
+    return dump_json(value | {"name": name, "parameters": arguments}, what, indent=4 if typed else None)
+
+
+def write_function_tag(name: str, arguments: Arguments) -> str:
+    """``<function=name>{…}</function>``; ``HerdError`` for a name that the tag cannot carry."""
+    text = f"<function={name}>{dump_json(arguments, f'the arguments of the call of {name}')}</function>"
+    if read_function_tag(text) != (name, arguments):
+        raise HerdError(f"the name {name!r} cannot stand in a function tag")
+    return text
+
+
+def read_function_tag(text: str) -> Call | None:
+    """The call of a function tag; None for any other text. The closing tag may be missing, as for Meta's reader."""
+    found = _FUNCTION_TAG.fullmatch(text)
+    if found is None:
+        return None
+    try:
+        arguments = load_json(found["arguments"])
+    except (ValueError, RecursionError):
+        return None
+    return (found["name"], arguments) if isinstance(arguments, dict) else None
 
 
 def _query(literal: str) -> str:
@@ -65,10 +101,16 @@ def _query(literal: str) -> str:
         return literal[1:-1]
 
 
-def _read_json_call(text: str) -> tuple[str, Arguments] | None:
+def read_json_call(text: str) -> Call | None:
+    """The call of a JSON object with ``name`` and ``parameters``; None for any other text."""
     try:
-        value = load_json(text)
+        return _call_of(load_json(text))
     except (ValueError, RecursionError):
+        return None
+
+
+def _call_of(value: Any) -> Call | None:
+    if not isinstance(value, dict):
         return None
     name, arguments = value.get("name"), value.get("parameters")
     known = set(value) <= {"name", "parameters", "type"} and value.get("type", "function") == "function"

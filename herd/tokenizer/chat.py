@@ -3,23 +3,30 @@
 Everything in Herd that speaks to a model (SFT, reward, DPO, sampling, evaluation, guard, server) comes through here;
 strings are never glued elsewhere.
 
-    chat = ChatFormat(tokenizer)
+    chat = ChatFormat(tokenizer)                                   # or ChatFormat(tokenizer, "huggingface")
     prompt = chat.encode(messages, tools=["search", "python"], open_assistant=True).ids
     answer = chat.parse(generated_ids)        # the terminator included
     answer.message, answer.well_formed
 
-The format is that of the fact sheet, section 14. ``encode(m, open_assistant=True).ids`` is always a prefix of
-``encode(m + [answer]).ids``, and text inside a message never becomes a control token.
+The format is that of the fact sheet, section 14, in one of its dialects (``dialects``).
+``encode(m, open_assistant=True).ids`` is always a prefix of ``encode(m + [answer]).ids``, and text inside a message
+never becomes a control token.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from herd.foundation.errors import HerdError
-from herd.tokenizer.calls import PYTHON_TOOL, SEARCH_TOOLS, dump_json, read_arguments, write_call
+from herd.tokenizer import llama_guard, special
+from herd.tokenizer.calls import Call, read_arguments
+from herd.tokenizer.dialects import Dates, Dialect, Offer, dialect_of
+from herd.tokenizer.functions import tool_name
 from herd.tokenizer.reply import Parsed, StreamParser
 from herd.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["ChatFormat", "Dates", "EncodedChat", "Message", "Span", "content_text", "tool_name"]
 
 Message = Mapping[str, Any]
 """OpenAI's shape: ``role``, ``content``, and ``tool_calls`` or ``tool_call_id`` where they apply."""
@@ -32,13 +39,27 @@ _WIRE_ROLES = {
     "tool": "ipython",
     "ipython": "ipython",
 }
+_IMAGE_PARTS = ("image", "image_url", "input_image")
 
-_FUNCTIONS_HEAD = (
-    "Answer the user's question by making use of the following functions if needed.\n"
-    "If none of the function can be used, please say so.\n"
-    "Here is a list of functions in JSON format:\n"
-)
-_FUNCTIONS_TAIL = "\n\nReturn function calls in JSON format."
+Part = str | None
+"""A piece of a message's content: text, or None for an image."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a part of a conversation lies in its ids: ``ids[start:end]``.
+
+    ``message``: the number of the message, None for what stands around messages (the begin token, a system block or a
+    description of functions that no message gave, the header of the answer to come).  ``part``: ``begin``, ``header``,
+    ``content``, ``call`` (``<|python_tag|>`` included) or ``end`` (the terminator).  Spans follow one another without
+    gaps; one without ids is left out.
+    """
+
+    start: int
+    end: int
+    role: str
+    part: Literal["begin", "header", "content", "call", "end"]
+    message: int | None
 
 
 @dataclass
@@ -53,49 +74,103 @@ class EncodedChat:
     ids: list[int] = field(default_factory=list)
     mask: list[bool] = field(default_factory=list)
     content_mask: list[bool] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
 
-    def _add(self, ids: Sequence[int], mask: bool = False, content: bool = False) -> None:
+    def _add(
+        self,
+        ids: Sequence[int],
+        role: str,
+        part: Literal["begin", "header", "content", "call", "end"],
+        message: int | None = None,
+    ) -> None:
+        """Adds a span; what an assistant says in ``content``, ``call`` and ``end`` is trained."""
+        said = role == "assistant" and part in ("content", "call", "end")
+        if ids:
+            self.spans.append(Span(len(self.ids), len(self.ids) + len(ids), role, part, message))
         self.ids += ids
-        self.mask += [mask] * len(ids)
-        self.content_mask += [content] * len(ids)
+        self.mask += [said] * len(ids)
+        self.content_mask += [said and part != "end"] * len(ids)
 
 
 class ChatFormat:
-    """Encodes and parses conversations with one tokenizer."""
+    """Encodes and parses conversations with one tokenizer, in one dialect."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, dialect: str | None = None, *, images: bool = False) -> None:
+        """``dialect``: a name of ``dialects.DIALECTS``; None: the tokenizer's own.  ``images``: whether the model reads
+        images; each then stands as ``<|image|>``, and otherwise they are refused.
+        """
         self.tokenizer = tokenizer
+        self.dialect: Dialect = dialect_of(tokenizer.dialect if dialect is None else dialect)
+        self._images = images
         self._blank_line = tokenizer.encode("\n\n")
         self._headers = {role: self._header(role) for role in ("system", "user", "assistant", "ipython")}
 
     def encode(
-        self, messages: Sequence[Message], *, tools: Sequence[Any] | None = None, open_assistant: bool = False
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Any] | None = None,
+        dates: Dates | None = None,
+        open_assistant: bool = False,
     ) -> EncodedChat:
         """Encodes a conversation; ``open_assistant`` ends it with the header of the answer that is to come.
 
         ``tools`` are names (``"search"``, ``"python"``) or OpenAI's tool objects; functions that are not built in are
-        described in a user message of their own before the first message. Raises ``HerdError`` naming the message
-        for an unknown role, content that is not text, a tool result without a call, or several calls in one message.
+        described in or before the first user message. ``dates`` go into the system block. Raises ``HerdError`` naming
+        the message for an unknown role, content that is not text, a tool result without a call, or calls that the
+        dialect cannot carry.
         """
-        encoded = EncodedChat()
-        encoded._add([self.tokenizer.bos_id])
-        for number in range(self._open(encoded, messages, tools), len(messages)):
+        encoded, offer = EncodedChat(), self.dialect.offer(tools)
+        encoded._add([self.tokenizer.bos_id], "system", "begin")
+        first = self._open(encoded, messages, offer, dates)
+        prefix = self.dialect.first_user_prefix(offer)
+        for number in range(first, len(messages)):
             message, role = messages[number], _wire_role(messages[number], number)
-            if role == "ipython":
-                _check_result(messages, number)
+            if prefix and role != "user":
+                raise HerdError(f"message {number}: functions stand in the first user message, and this is a {role}'s")
             if role == "assistant":
-                self._add_answer(encoded, message, number)
+                self._add_answer(encoded, message, number, offer)
+            elif role == "ipython":
+                _check_result(messages, number)
+                self._add_block(encoded, role, [self.dialect.result(content_text(message, number))], number)
             else:
-                self._add_block(encoded, role, content_text(message, number))
+                self._add_block(encoded, role, self._parts(message, number, prefix), number)
+            prefix = ""
+        if prefix:
+            raise HerdError("functions stand in the first user message, and there is none")
         if open_assistant:
-            encoded._add(self._headers["assistant"])
+            encoded._add(self._headers["assistant"], "assistant", "header")
+        return encoded
+
+    def encode_guard(self, messages: Sequence[Message], categories: Sequence[str] | None = None) -> EncodedChat:
+        """The prompt of Llama Guard 3 for the last of ``messages`` (section 14.7), the verdict's header open.
+
+        ``categories``: codes to judge by, without renumbering; None: all 14.
+        """
+        roles = {"user": "User", "assistant": "Agent"}
+        turns = []
+        for number, message in enumerate(messages):
+            role = roles.get(_wire_role(message, number))
+            if role is None:
+                raise HerdError(f"message {number}: Llama Guard judges users and assistants, not {message['role']!r}")
+            turns.append((role, content_text(message, number)))
+        encoded = EncodedChat()
+        encoded._add([self.tokenizer.bos_id], "system", "begin")
+        self._add_block(encoded, "user", [llama_guard.prompt_text(turns, categories)], None)
+        encoded._add(self._headers["assistant"], "assistant", "header")
         return encoded
 
     def render(
-        self, messages: Sequence[Message], *, tools: Sequence[Any] | None = None, open_assistant: bool = False
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Any] | None = None,
+        dates: Dates | None = None,
+        open_assistant: bool = False,
     ) -> str:
         """The conversation as one string, for people to read; models are given ``encode``'s ids."""
-        return self.tokenizer.decode(self.encode(messages, tools=tools, open_assistant=open_assistant).ids)
+        encoded = self.encode(messages, tools=tools, dates=dates, open_assistant=open_assistant)
+        return self.tokenizer.decode(encoded.ids)
 
     def parse(self, generated: Sequence[int] | str, *, call_id: str | None = None) -> Parsed:
         """What an assistant generated, from its first token to its terminator, as a message. Never raises on text.
@@ -110,85 +185,108 @@ class ChatFormat:
 
     def stream_parser(self, *, call_id: str | None = None) -> StreamParser:
         """A parser for ids that arrive a few at a time."""
-        return StreamParser(self.tokenizer, call_id=call_id)
+        return StreamParser(self.tokenizer, self.dialect, call_id=call_id)
 
     def _header(self, role: str) -> list[int]:
         tokenizer = self.tokenizer
         name = tokenizer.encode(role)
         return [tokenizer.start_header_id, *name, tokenizer.end_header_id, *self._blank_line]
 
-    def _open(self, encoded: EncodedChat, messages: Sequence[Message], tools: Sequence[Any] | None) -> int:
+    def _open(
+        self, encoded: EncodedChat, messages: Sequence[Message], offer: Offer, dates: Dates | None
+    ) -> Literal[0, 1]:
         """Writes the system block and the functions' description; returns the number of the next message to write."""
         first_is_system = bool(messages) and _wire_role(messages[0], 0) == "system"
         system = content_text(messages[0], 0) if first_is_system else ""
-        text = system_text(system, tools)
-        if text:
-            self._add_block(encoded, "system", text)
-        functions = functions_text(tools)
-        if functions:
-            self._add_block(encoded, "user", functions)
-        return int(first_is_system)
+        if text := self.dialect.system_text(system, offer, dates):
+            self._add_block(encoded, "system", [text], 0 if first_is_system else None)
+        if functions := self.dialect.functions_block(offer):
+            self._add_block(encoded, "user", [functions], None)
+        return 1 if first_is_system else 0
 
-    def _add_block(self, encoded: EncodedChat, role: str, text: str) -> None:
-        encoded._add([*self._headers[role], *self.tokenizer.encode(text), self.tokenizer.eot_id])
+    def _parts(self, message: Message, number: int, prefix: str = "") -> list[Part]:
+        """A message's content as it is written; images are left where they stand."""
+        parts = content_parts(message, number)
+        if None not in parts:
+            return [prefix + self.dialect.content("".join(filter(None, parts)))]
+        if not self._images:
+            raise HerdError(f"message {number}: it holds an image, and this model reads text alone")
+        return [prefix, *parts]
 
-    def _add_answer(self, encoded: EncodedChat, message: Message, number: int) -> None:
-        tokenizer = self.tokenizer
-        encoded._add(self._headers["assistant"])
-        encoded._add(tokenizer.encode(content_text(message, number)), mask=True, content=True)
-        call = _call_text(message, number)
-        if call is not None:
-            encoded._add([tokenizer.python_tag_id, *tokenizer.encode(call)], mask=True, content=True)
-        encoded._add([tokenizer.eot_id if call is None else tokenizer.eom_id], mask=True)
+    def _encode_parts(self, parts: Sequence[Part]) -> list[int]:
+        """Ids of content; neighbouring texts are encoded as one."""
+        ids: list[int] = []
+        for is_image, group in itertools.groupby(parts, lambda part: part is None):
+            if is_image:
+                ids += [self.tokenizer.special_id(special.IMAGE) for _ in group]
+            else:
+                ids += self.tokenizer.encode("".join(filter(None, group)))
+        return ids
 
+    def _add_block(self, encoded: EncodedChat, role: str, parts: Sequence[Part], number: int | None) -> None:
+        encoded._add(self._headers[role], role, "header", number)
+        encoded._add(self._encode_parts(parts), role, "content", number)
+        encoded._add([self.tokenizer.eot_id], role, "end", number)
 
-def system_text(system: str, tools: Sequence[Any] | None) -> str:
-    """The text of the system block; empty where there is neither system content nor a tool (section 14.3)."""
-    names = [tool_name(tool) for tool in tools or []]
-    if not names:
-        return system
-    searches = [name for name in names if name in SEARCH_TOOLS]
-    line = f"Tools: {', '.join(searches)}\n" if searches else ""
-    return f"Environment: ipython\n{line}\n{system}"
-
-
-def functions_text(tools: Sequence[Any] | None) -> str:
-    """The user message that describes functions called by JSON (section 14.4); empty where there are none."""
-    others = [tool for tool in tools or [] if tool_name(tool) not in (*SEARCH_TOOLS, PYTHON_TOOL)]
-    for tool in others:
-        if isinstance(tool, str):
-            raise HerdError(
-                f"the tool {tool} is not built in, so it needs a description and parameters, not only a name"
-            )
-    if not others:
-        return ""
-    described = [dump_json(tool, f"the description of the tool {tool_name(tool)}", indent=4) for tool in others]
-    return _FUNCTIONS_HEAD + "\n".join(described) + _FUNCTIONS_TAIL
-
-
-def tool_name(tool: Any) -> str:
-    """The name of a tool given as a name or as OpenAI's object; ``HerdError`` if it has none."""
-    if isinstance(tool, str):
-        return tool
-    function = tool.get("function") if isinstance(tool, Mapping) else None
-    name = function.get("name") if isinstance(function, Mapping) else None
-    if not isinstance(name, str) or not name:
-        raise HerdError(f"a tool has no function name: {tool!r}"[:200])
-    return name
+    def _add_answer(self, encoded: EncodedChat, message: Message, number: int, offer: Offer) -> None:
+        tokenizer, calls = self.tokenizer, calls_of(message, number)
+        parts = self._parts(message, number)
+        encoded._add(self._headers["assistant"], "assistant", "header", number)
+        encoded._add(self._encode_parts(parts), "assistant", "content", number)
+        if not calls:
+            encoded._add([tokenizer.eot_id], "assistant", "end", number)
+            return
+        try:
+            written = self.dialect.write(calls, offer)
+        except HerdError as error:
+            raise HerdError(f"message {number}: {error}") from None
+        if not written.tagged and any(parts):
+            raise HerdError(f"message {number}: it holds words beside a call; this form of call stands alone")
+        tag = [tokenizer.python_tag_id] if written.tagged else []
+        encoded._add([*tag, *tokenizer.encode(written.text)], "assistant", "call", number)
+        encoded._add([tokenizer.eom_id if written.ends_message else tokenizer.eot_id], "assistant", "end", number)
 
 
 def content_text(message: Message, number: int) -> str:
     """The text of a message's content: a string, OpenAI's list of text parts, or nothing."""
+    parts = content_parts(message, number)
+    if None in parts:
+        raise HerdError(f"message {number}: its content is neither text nor a list of text parts")
+    return "".join(filter(None, parts))
+
+
+def content_parts(message: Message, number: int) -> list[Part]:
+    """A message's content as texts and images, in their order."""
     content = message.get("content")
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, Sequence):
-        texts = [part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
-        if len(texts) == len(content) and all(isinstance(text, str) for text in texts):
-            return "".join(map(str, texts))
+    if content is None or isinstance(content, str):
+        return [content or ""]
+    if isinstance(content, Sequence) and all(map(_is_part, content)):
+        return [None if part["type"] in _IMAGE_PARTS else part["text"] for part in content]
     raise HerdError(f"message {number}: its content is neither text nor a list of text parts")
+
+
+def _is_part(part: Any) -> bool:
+    if not isinstance(part, Mapping):
+        return False
+    return part.get("type") in _IMAGE_PARTS or (part.get("type") == "text" and isinstance(part.get("text"), str))
+
+
+def calls_of(message: Message, number: int) -> list[Call]:
+    """The calls of a message, names and arguments; ``HerdError`` names the message whose call cannot be read."""
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, Sequence):
+        raise HerdError(f"message {number}: its tool calls are not a list")
+    return [_call_of(call, number) for call in calls]
+
+
+def _call_of(call: Any, number: int) -> Call:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
+        raise HerdError(f"message {number}: its tool call names no function")
+    try:
+        return function["name"], read_arguments(function["name"], function.get("arguments"))
+    except HerdError as error:
+        raise HerdError(f"message {number}: {error}") from None
 
 
 def _wire_role(message: Message, number: int) -> str:
@@ -199,31 +297,20 @@ def _wire_role(message: Message, number: int) -> str:
 
 
 def _check_result(messages: Sequence[Message], number: int) -> None:
-    """``HerdError`` unless the message before a tool's result is the call that it answers."""
-    before = messages[number - 1] if number else {}
+    """``HerdError`` unless the message before the results is a call that this one answers; they keep the calls' order.
+
+    The wire carries no names of calls, so that only the order tells which result belongs to which call.
+    """
+    first = number
+    while first and messages[first - 1].get("role") in ("tool", "ipython"):
+        first -= 1
+    before = messages[first - 1] if first else {}
     calls = before.get("tool_calls") if before.get("role") == "assistant" else None
-    if not calls:
+    place = number - first
+    if not calls or place >= len(calls):
         raise HerdError(f"message {number}: a tool result without a call before it")
-    wanted, given = calls[0].get("id"), messages[number].get("tool_call_id")
+    wanted, given = calls[place].get("id"), messages[number].get("tool_call_id")
     if wanted is not None and given is not None and wanted != given:
         raise HerdError(
             f"message {number}: the result answers the call {given!r}, but the call before it is {wanted!r}"
         )
-
-
-def _call_text(message: Message, number: int) -> str | None:
-    """The wire text of the message's call, or None where it has none."""
-    calls = message.get("tool_calls")
-    if not calls:
-        return None
-    if not isinstance(calls, Sequence) or len(calls) != 1:
-        raise HerdError(
-            f"message {number}: {len(calls)} tool calls in one message; the format carries one call a message"
-        )
-    function = calls[0].get("function") if isinstance(calls[0], Mapping) else None
-    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
-        raise HerdError(f"message {number}: its tool call names no function")
-    try:
-        return write_call(function["name"], read_arguments(function["name"], function.get("arguments")))
-    except HerdError as error:
-        raise HerdError(f"message {number}: {error}") from None

@@ -19,11 +19,16 @@ from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, write_json, write_text
 from herd.tokenizer import special
 from herd.tokenizer.calls import SEARCH_TOOLS
+from herd.tokenizer.dialects import DIALECTS
 
 RANKS_FILE = "tokenizer.model"
 JSON_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 MAP_FILE = "special_tokens_map.json"
+DEFAULT_DIALECT = "herd"
+_DIALECT_KEY = "chat_dialect"
+_PUBLISHED_MARKS = ("builtin_tools", "Cutting Knowledge Date: December 2023", "Given the following functions")
+"""What tells the template published with Llama 3.1 from others."""
 
 
 _SPLIT = {"type": "Split", "pattern": {"Regex": special.SPLIT_PATTERN}, "behavior": "Isolated", "invert": False}
@@ -175,7 +180,25 @@ def merges_of(ranks: Mapping[bytes, int]) -> list[tuple[str, str]]:
     return merges
 
 
-def write(directory: Path, ranks: Mapping[bytes, int], special_tokens: Sequence[str]) -> None:
+def read_dialect(path: Path) -> str:
+    """The chat dialect of a tokenizer's directory: as Herd names it there, else by the template, else the house's own.
+
+    ``HerdError`` if a dialect is named that does not exist.
+    """
+    directory = path if path.is_dir() else path.parent
+    config = read_json(directory / CONFIG_FILE) if (directory / CONFIG_FILE).is_file() else {}
+    config = config if isinstance(config, dict) else {}
+    if (named := config.get(_DIALECT_KEY)) is not None:
+        if named not in DIALECTS:
+            raise HerdError(f"{directory / CONFIG_FILE}: there is no chat dialect {named!r}; use {', '.join(DIALECTS)}")
+        return str(named)
+    beside = directory / "chat_template.jinja"
+    template = beside.read_text(encoding="utf-8") if beside.is_file() else config.get("chat_template")
+    published = isinstance(template, str) and all(mark in template for mark in _PUBLISHED_MARKS)
+    return "huggingface" if published else DEFAULT_DIALECT
+
+
+def write(directory: Path, ranks: Mapping[bytes, int], special_tokens: Sequence[str], dialect: str) -> None:
     """Writes all four files, each atomically."""
     ordered = sorted(ranks.items(), key=lambda item: item[1])
     write_text(
@@ -190,7 +213,8 @@ def write(directory: Path, ranks: Mapping[bytes, int], special_tokens: Sequence[
     config = {
         "added_tokens_decoder": decoder,
         **names,
-        "chat_template": chat_template(),
+        _DIALECT_KEY: dialect,
+        "chat_template": chat_template(dialect),
         "clean_up_tokenization_spaces": False,
         "model_input_names": ["input_ids", "attention_mask"],
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -198,9 +222,9 @@ def write(directory: Path, ranks: Mapping[bytes, int], special_tokens: Sequence[
     write_json(directory / CONFIG_FILE, config)
 
 
-def chat_template() -> str:
+def chat_template(dialect: str = DEFAULT_DIALECT) -> str:
     """The Jinja template that renders messages as ``ChatFormat`` does, for readers of ``tokenizer_config.json``."""
-    source = package_files("herd.tokenizer").joinpath("chat_template.jinja").read_text(encoding="utf-8")
+    source = package_files("herd.tokenizer").joinpath(f"templates/{dialect}.jinja").read_text(encoding="utf-8")
     return source.replace("SEARCH_TOOLS", json.dumps(SEARCH_TOOLS))
 
 

@@ -15,15 +15,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import regex
+
 from herd.foundation.errors import HerdError
 from herd.foundation.files import digest_value
-from herd.tokenizer.calls import dump_json, read_call
+from herd.tokenizer.calls import Call, dump_json
+from herd.tokenizer.dialects import Dialect
 from herd.tokenizer.tokenizer import Tokenizer
 
 Kind = Literal["content", "call"]
 
 _BROKEN = "\udcff"
 """Stands for bytes that are not UTF-8 until they become U+FFFD, which a model may also write on purpose."""
+_CALL_BEGINS = regex.compile(r'\s*(?:\{\s*"|<function=|\[\s*[\p{L}_][\w.]*\()')
+"""What a call without ``<|python_tag|>`` begins with; only the end tells whether it is one."""
 
 
 def _mark_broken(error: UnicodeError) -> tuple[str, int]:
@@ -36,7 +41,10 @@ codecs.register_error("herd.mark", _mark_broken)
 
 @dataclass(frozen=True)
 class Piece:
-    """Some more text of the answer (``content``) or of the wire form of a tool call (``call``)."""
+    """Some more text of the answer (``content``) or of the wire form of a tool call (``call``).
+
+    In dialects with calls that nothing announces, a ``call`` may turn out to be content in the end.
+    """
 
     kind: Kind
     text: str
@@ -61,10 +69,14 @@ class Parsed:
 class StreamParser:
     """Reads one assistant message from ids that arrive in any chunks."""
 
-    def __init__(self, tokenizer: Tokenizer, *, call_id: str | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer, dialect: Dialect, *, call_id: str | None = None) -> None:
         self._tokenizer = tokenizer
+        self._dialect = dialect
         self._call_id = call_id
         self._kind: Kind = "content"
+        self._tagged = False
+        self._undecided = dialect.bare_calls
+        self._held = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="herd.mark")
         self._texts: dict[Kind, list[str]] = {"content": [], "call": []}
         self._stop_id: int | None = None
@@ -90,15 +102,15 @@ class StreamParser:
         if self._stop_id is None:
             self._blame("it was cut before its end")
         content, call_text = "".join(self._texts["content"]), "".join(self._texts["call"])
-        if self._kind == "content":
-            self._check_stop(self._tokenizer.eot_id)
-            return self._parsed({"role": "assistant", "content": content})
-        call = self._read_call(call_text)
-        if call is None:
+        calls = self._read_calls(call_text) if self._kind == "call" else None
+        if calls is not None:
+            self._check_stop(self._dialect.ends_message(self._tagged))
+            return self._parsed({"role": "assistant", "content": content or None, "tool_calls": calls})
+        if self._tagged:
             self._blame("its tool call cannot be read")
-            return self._parsed({"role": "assistant", "content": content + call_text})
-        self._check_stop(self._tokenizer.eom_id)
-        return self._parsed({"role": "assistant", "content": content or None, "tool_calls": [call]})
+        else:
+            self._check_stop(False)
+        return self._parsed({"role": "assistant", "content": content + call_text})
 
     def _take(self, ordinary: list[int], pieces: list[Piece]) -> None:
         if ordinary:
@@ -108,13 +120,33 @@ class StreamParser:
         if _BROKEN in text:
             self._blame("its bytes are not UTF-8")
             text = text.replace(_BROKEN, "\ufffd")
+        if self._undecided:
+            text = self._decide(text)
+        self._put(text, pieces)
+
+    def _decide(self, text: str) -> str:
+        """Holds the answer's first text back until it shows whether a call without a tag may begin here."""
+        self._held += text
+        begun = _CALL_BEGINS.match(self._held, partial=True)
+        if begun is not None and begun.partial:
+            return ""
+        self._kind = "content" if begun is None else "call"
+        return self._release()
+
+    def _release(self) -> str:
+        """What was held back, once it is decided what it is."""
+        text, self._held, self._undecided = self._held, "", False
+        return text
+
+    def _put(self, text: str, pieces: list[Piece]) -> None:
         if text:
             self._texts[self._kind].append(text)
             pieces.append(Piece(self._kind, text))
 
     def _close_text(self, pieces: list[Piece]) -> None:
-        """Ends a stretch of text: bytes still waiting for their character are broken."""
+        """Ends a stretch of text: bytes still waiting for their character are broken, text held back is content."""
         self._add(self._decoder.decode(b"", final=True), pieces)
+        self._put(self._release(), pieces)
 
     def _control(self, token: int, pieces: list[Piece]) -> None:
         if self._stop_id is not None:
@@ -124,25 +156,35 @@ class StreamParser:
         if token in self._tokenizer.stop_ids:
             self._stop_id = token
         elif token == self._tokenizer.python_tag_id and self._kind == "content":
-            self._kind = "call"
+            self._kind, self._tagged = "call", True
         else:
             self._blame("it holds a control token out of place")
 
-    def _read_call(self, text: str) -> dict[str, Any] | None:
-        """The call in OpenAI's shape; None where it cannot be read or was cut before its end."""
-        read = read_call(text) if self._stop_id is not None else None
+    def _read_calls(self, text: str) -> list[dict[str, Any]] | None:
+        """The calls in OpenAI's shape; None where they cannot be read or were cut before their end."""
+        read = self._dialect.read(text, self._tagged) if self._stop_id is not None else None
         if read is None:
             return None
-        name, arguments = read
         try:
-            written = dump_json(arguments, "the arguments")
+            return [self._in_openai_shape(call, place) for place, call in enumerate(read)]
         except HerdError:
             return None
-        call_id = self._call_id or f"call_{digest_value([name, written])[:12]}"
+
+    def _in_openai_shape(self, call: Call, place: int) -> dict[str, Any]:
+        """One call; the same call at the same place always has the same id, unless one was given."""
+        name, arguments = call
+        written = dump_json(arguments, "the arguments")
+        if self._call_id is None:
+            call_id = f"call_{digest_value([name, written, place] if place else [name, written])[:12]}"
+        else:
+            call_id = f"{self._call_id}_{place}" if place else self._call_id
         return {"id": call_id, "type": "function", "function": {"name": name, "arguments": written}}
 
-    def _check_stop(self, expected: int) -> None:
-        if self._stop_id is not None and self._stop_id != expected:
+    def _check_stop(self, ends_message: bool | None) -> None:
+        """Blames a terminator other than the expected one; None: the end of a message and of a turn are both right."""
+        tokenizer = self._tokenizer
+        right = {True: (tokenizer.eom_id,), False: (tokenizer.eot_id,), None: (tokenizer.eom_id, tokenizer.eot_id)}
+        if self._stop_id is not None and self._stop_id not in right[ends_message]:
             self._blame("it ends with the terminator of another kind of message")
 
     def _blame(self, problem: str) -> None:

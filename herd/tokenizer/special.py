@@ -12,6 +12,7 @@ END_HEADER = "<|end_header_id|>"
 END_OF_MESSAGE = "<|eom_id|>"
 END_OF_TURN = "<|eot_id|>"
 PYTHON_TAG = "<|python_tag|>"
+IMAGE = "<|image|>"
 
 SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -31,7 +32,7 @@ _NAMED = (
     END_OF_MESSAGE,
     END_OF_TURN,
     PYTHON_TAG,
-    "<|image|>",
+    IMAGE,
 )
 
 SPECIAL_TOKENS: tuple[str, ...] = _NAMED + tuple(

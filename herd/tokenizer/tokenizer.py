@@ -58,10 +58,19 @@ def split_for_encoding(text: str) -> Iterator[str]:
 class Tokenizer:
     """Byte-level BPE over ``ranks`` (token bytes to id, ids 0..n-1) with control tokens at n and above."""
 
-    def __init__(self, ranks: Mapping[bytes, int], special_tokens: Sequence[str] = special.SPECIAL_TOKENS) -> None:
-        """Raises ``HerdError`` if the ranks have holes or lack one of the 256 bytes."""
+    def __init__(
+        self,
+        ranks: Mapping[bytes, int],
+        special_tokens: Sequence[str] = special.SPECIAL_TOKENS,
+        dialect: str = files.DEFAULT_DIALECT,
+    ) -> None:
+        """``dialect`` names the chat format of its models (``dialects``).
+
+        Raises ``HerdError`` if the ranks have holes or lack one of the 256 bytes.
+        """
         files.check_ranks(ranks, "the ranks")
         self.ranks = dict(ranks)
+        self.dialect = dialect
         self.special: dict[str, int] = {name: len(ranks) + index for index, name in enumerate(special_tokens)}
         self._encoding = tiktoken.Encoding(
             name="herd",
@@ -75,11 +84,11 @@ class Tokenizer:
     def load(cls, path: Path | str) -> "Tokenizer":
         """Reads a tokenizer directory, a tiktoken rank file, or a ``tokenizer.json`` of the Llama 3 form."""
         ranks, special_tokens = files.read(Path(path))
-        return cls(ranks, special_tokens)
+        return cls(ranks, special_tokens, files.read_dialect(Path(path)))
 
     def save(self, directory: Path | str) -> None:
         """Writes ``tokenizer.model``, ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json``."""
-        files.write(Path(directory), self.ranks, tuple(self.special))
+        files.write(Path(directory), self.ranks, tuple(self.special), self.dialect)
 
     @property
     def vocab_size(self) -> int:

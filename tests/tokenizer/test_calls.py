@@ -7,7 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from herd.foundation.errors import HerdError
-from herd.tokenizer.calls import read_arguments, read_call, write_call
+from herd.tokenizer.calls import PYTHON_TOOL, SEARCH_TOOLS, CallForms, read_arguments
+
+FORMS = CallForms(SEARCH_TOOLS, PYTHON_TOOL)
+read_call, write_call = FORMS.read, FORMS.write
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 pieces = st.sampled_from(
