@@ -6,6 +6,9 @@ other readers use, see ``rotary``.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -50,31 +53,35 @@ def describe(config: ModelConfig, name: str, file_type: int) -> dict[str, Value]
 def read_config(file: GgufFile) -> ModelConfig:
     """The shape that a file's metadata describes; ``HerdError`` names the key that is missing or cannot be."""
     _refuse_what_is_not_ours(file)
-    layers = _length(file, "llama.block_count")
-    if layers > len(file.tensors):
-        raise HerdError(f"{file.path}: llama.block_count is {layers}, but there are {len(file.tensors)} tensors")
-    heads = _length(file, "llama.attention.head_count")
     embedding = file.tensors.get(gguf_name(EMBEDDING))
     if embedding is None:
         raise HerdError(f"{file.path}: tensor {gguf_name(EMBEDDING)} is missing")
-    try:
-        config = ModelConfig(
-            vocab_size=embedding.shape[0],
-            dim=_length(file, "llama.embedding_length"),
-            layers=layers,
-            heads=heads,
-            kv_heads=_length(file, "llama.attention.head_count_kv", heads),
-            ffn_dim=_length(file, "llama.feed_forward_length"),
-            rope_theta=_real(file, "llama.rope.freq_base", 10_000.0),
-            norm_eps=_real(file, "llama.attention.layer_norm_rms_epsilon"),
-            max_positions=_length(file, "llama.context_length"),
-            tied=gguf_name(HEAD) not in file.tensors,
-        )
-    except HerdError as error:
-        sentence = str(error)
-        raise HerdError(sentence if str(file.path) in sentence else f"{file.path}: {sentence}") from None
+    heads = file.get("llama.attention.head_count", int)
+    shape = {
+        "vocab_size": embedding.shape[0],
+        "dim": file.get("llama.embedding_length", int),
+        "layers": file.get("llama.block_count", int),
+        "heads": heads,
+        "kv_heads": file.get("llama.attention.head_count_kv", int, heads),
+        "ffn_dim": file.get("llama.feed_forward_length", int),
+        "max_positions": file.get("llama.context_length", int),
+    }
+    theta, eps = _real(file, "llama.rope.freq_base", 10_000.0), _real(file, "llama.attention.layer_norm_rms_epsilon")
+    if shape["layers"] > len(file.tensors):  # before every layer's tensors are listed
+        raise HerdError(f"{file.path}: llama.block_count is {shape['layers']}, there are {len(file.tensors)} tensors")
+    with _naming(file.path):
+        config = ModelConfig(**shape, rope_theta=theta, norm_eps=eps, tied=gguf_name(HEAD) not in file.tensors)
     _check_heads(file, config)
     return config.with_context(config.max_positions, _scaling(file, config))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Puts the file's name before what is wrong with a shape."""
+    try:
+        yield
+    except HerdError as error:
+        raise HerdError(f"{path}: {error}") from None
 
 
 def _refuse_what_is_not_ours(file: GgufFile) -> None:
@@ -94,10 +101,6 @@ def _check_heads(file: GgufFile, config: ModelConfig) -> None:
     for key in ("llama.rope.dimension_count", "llama.attention.key_length", "llama.attention.value_length"):
         if (found := file.get(key, int, config.head_dim)) != config.head_dim:
             raise HerdError(f"{file.path}: {key} is {found}, embedding and heads ask for {config.head_dim}")
-
-
-def _length(file: GgufFile, key: str, default: int | None = None) -> int:
-    return file.get(key, int, default)
 
 
 def _real(file: GgufFile, key: str, default: float | None = None) -> float:
@@ -120,4 +123,6 @@ def _noted_scaling(file: GgufFile) -> RopeScaling | None:
     if any(f"{_SCALING}{key}" not in file.metadata for key in _SCALING_KEYS):
         return None
     factor, low, high = (_real(file, f"{_SCALING}{key}") for key in _SCALING_KEYS[:3])
-    return RopeScaling(factor, low, high, file.get(f"{_SCALING}{_SCALING_KEYS[3]}", int))
+    original = file.get(f"{_SCALING}{_SCALING_KEYS[3]}", int)
+    with _naming(file.path):
+        return RopeScaling(factor, low, high, original)

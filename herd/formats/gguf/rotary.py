@@ -39,13 +39,15 @@ def rope_factors(head_dim: int, theta: float, scaling: RopeScaling) -> Tensor:
     return torch.tensor([frequency / scaled_frequency(frequency, scaling) for frequency in plain])
 
 
-def find_scaling(place: str, factors: Tensor, config: ModelConfig, noted: RopeScaling | None) -> RopeScaling:
-    """The scaling behind a tensor of divisors: the one that the file notes, or that of the published models.
+def find_scaling(place: str, factors: Tensor, config: ModelConfig, noted: RopeScaling | None) -> RopeScaling | None:
+    """The scaling behind a tensor of divisors: the one that the file notes, that of the published models, or none.
 
     ``place`` names file and tensor for the ``HerdError`` where neither gives these divisors.
     """
     if factors.shape != (config.head_dim // 2,):
-        raise HerdError(f"{place} has shape {tuple(factors.shape)}, a head of {config.head_dim} has as many pairs")
+        raise HerdError(f"{place} has shape {tuple(factors.shape)}, {config.head_dim // 2} divisors are needed")
+    if noted is None and bool((factors == 1).all()):
+        return None
     largest = float(factors.max())
     published = RopeScaling(factor=largest) if 1 <= largest < np.inf else None
     for scaling in (noted, published):

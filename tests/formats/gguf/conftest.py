@@ -1,6 +1,5 @@
 """A tiny model with its tokenizer, as a Hugging Face directory and as GGUF files of every type."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +16,11 @@ from herd.model.transformer import Transformer
 from herd.tokenizer.tokenizer import Tokenizer
 
 SCALING = RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=64)
-MakeModel = Callable[..., Path]
 
 
 def tiny_tokenizer() -> Tokenizer:
     ranks = {bytes([byte]): byte for byte in range(256)}
-    for token in (b"th", b"in", b"er", b" the", "é".encode(), b"he", b"ing", b" t"):
+    for token in (b" t", b"he", b"in", b"er", b" the", "é".encode(), b"ing", b"th"):
         ranks[token] = len(ranks)
     return Tokenizer(ranks)
 
@@ -51,20 +49,35 @@ def tiny_model(**changes: object) -> Transformer:
     return model
 
 
-@pytest.fixture
-def huggingface(tmp_path: Path) -> MakeModel:
-    """Writes a model's Hugging Face directory, tokenizer included, and gives its path."""
+class Models:
+    """Directories and files of the tiny model, each made once; whoever changes a file takes a copy of it."""
 
-    def make(name: str = "model", dtype: torch.dtype | None = None, **changes: object) -> Path:
-        tiny_tokenizer().save(tmp_path / "tokenizer")
-        save_model(tiny_model(**changes), tmp_path / "tokenizer", tmp_path / name, dtype)
-        return tmp_path / name
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: dict[str, Path] = {}
+        tiny_tokenizer().save(folder / "tokenizer")
 
-    return make
+    def directory(self, dtype: torch.dtype | None = None, **changes: object) -> Path:
+        """A Hugging Face directory, tokenizer included."""
+        key = f"{dtype} {changes}"
+        if key not in self._made:
+            self._made[key] = self._folder / f"model-{len(self._made)}"
+            save_model(tiny_model(**changes), self._folder / "tokenizer", self._made[key], dtype)
+        return self._made[key]
+
+    def file(self, type: str, dtype: torch.dtype | None = None, **changes: object) -> Path:
+        """The directory as a GGUF file."""
+        directory = self.directory(dtype, **changes)
+        out = directory.parent / f"{directory.name}-{type}.gguf"
+        return out if out.is_file() else to_gguf(directory, out, type)
 
 
-def to_gguf(directory: Path, type: str) -> Path:
-    """Converts a Hugging Face directory into a GGUF file beside it."""
-    out = directory.parent / f"{directory.name}-{type}.gguf"
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    return Models(tmp_path_factory.mktemp("gguf"))
+
+
+def to_gguf(directory: Path, out: Path, type: str) -> Path:
+    """Converts a Hugging Face directory into the file ``out``."""
     move_tensors(HuggingFaceSource(directory), GgufSink(out, type), Progress.silent())
     return out
