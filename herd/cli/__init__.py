@@ -1,8 +1,8 @@
 """The verbs of the command line, one thin function each: ``herd --help``.
 
-``runs`` holds the verbs for a whole run, ``scaling`` those for tables of finished ones, ``data`` and ``models`` those for one stage alone on files of one's own.  What
-a verb needs is imported when it is called, so that ``herd --help`` answers at once.  Exit status 0 on success, 2 on a
-mistake that the user can mend, with one sentence and no traceback.
+``runs`` holds the verbs for a whole run, ``scaling`` those for tables of finished ones, ``data`` and ``models`` those
+for one stage alone on files of one's own.  What a verb needs is imported when it is called, so that ``herd --help``
+answers at once.  Exit status 0 on success, 2 on a mistake that the user can mend, with one sentence and no traceback.
 """
 
 from typing import Annotated
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import herd
-from herd.cli import checkpoints, data, models, runs
+from herd.cli import checkpoints, corpus, data, models, runs, scaling
 from herd.cli.options import refusing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -40,6 +40,7 @@ def _options(
 for _verb in (
     *(runs.run, runs.plan, runs.report, runs.lineage, runs.chat, runs.serve),
     *(data.pages, data.curate, data.tasks, data.index, data.withhold),
+    *(corpus.extract,),
     *(data.tokenizer, data.extend, data.tokenize),
     *(models.pretrain, models.dialogues, models.sft, models.preferences, models.reward, models.sample, models.dpo),
     *(models.average, models.guard, models.evaluate, checkpoints.convert),

@@ -1,4 +1,4 @@
-"""The verbs for a whole run and what it made: ``herd run | plan | report | lineage | chat | serve | scale fit``."""
+"""The verbs for a whole run and what it made: ``herd run | plan | report | lineage | chat | serve``."""
 
 import json
 import sys
@@ -83,15 +83,3 @@ def report(
     from herd.report.page import write_report
 
     print(write_report(run_directory))
-
-
-def scale_fit(
-    table: Annotated[Path, typer.Argument(help="CSV with the columns budget, params, tokens, loss")],
-    at: Annotated[float | None, typer.Option(help="a budget in FLOPs to extrapolate to")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-) -> None:
-    """Fit the power law of optimal tokens and the parametric law to a table of IsoFLOP runs."""
-    from herd.scaling.table import describe_fit, fit_table
-
-    fitted = fit_table(table, at)
-    print(json.dumps(fitted, indent=2) if as_json else describe_fit(fitted))

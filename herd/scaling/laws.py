@@ -21,6 +21,7 @@ from herd.foundation.errors import HerdError
 from herd.foundation.seeds import numpy_from
 
 _HUBER_DELTA = 1e-3
+_KNOWS_ITS_NOISE = 5  # points of a budget
 # Starts of the parametric fit, (log A, log B, log E, alpha, beta): a coarse grid, since the objective is not convex.
 _STARTS = [(a, a, e, p, p) for a in (2.0, 8.0) for e in (-1.0, 0.5) for p in (0.2, 0.5)]
 
@@ -81,6 +82,16 @@ class ParametricLaw:
         """The forecast loss in nats per token."""
         return float(self.E + self.A / params**self.alpha + self.B / tokens**self.beta)
 
+    @property
+    def exponent(self) -> float:
+        """How optimal tokens grow with compute: dL/dN = 0 under C = 6 N D gives N*(C) ~ C^(alpha / (alpha + beta))."""
+        return self.alpha / (self.alpha + self.beta)
+
+    def optimal_tokens(self, budget: float) -> float:
+        """The training tokens that give the least loss for ``budget`` FLOPs, by C = 6 N D."""
+        scale = (self.beta * self.B / (self.alpha * self.A)) ** (1 / (self.alpha + self.beta))
+        return float(scale * (budget / 6) ** self.exponent)
+
 
 def fit_parabola(points: Sequence[Point]) -> Parabola:
     """The parabola of one budget's points; fewer than three sizes, or losses without a minimum, are a ``HerdError``."""
@@ -116,7 +127,8 @@ def fit_optimum(points: Sequence[Point], seed: int = 0, resamples: int = 200) ->
         raise HerdError("a power law needs at least two budgets")
     exponent, log_factor = _line(parabolas)
     generator = numpy_from(seed, "bootstrap", "optimum")
-    draws = [draw for _ in range(resamples) if (draw := _resampled_line(points, parabolas, generator)) is not None]
+    noise = _noise(points, parabolas)
+    draws = [draw for _ in range(resamples) if (draw := _resampled_line(points, parabolas, noise, generator))]
     low, high = np.percentile(draws, [2.5, 97.5], axis=0) if draws else np.full((2, 2), np.nan)
     return PowerLaw(
         float(np.exp(log_factor)),
@@ -131,20 +143,42 @@ def _line(parabolas: Sequence[Parabola]) -> tuple[float, float]:
     return float(slope), float(intercept)
 
 
+def _noise(points: Sequence[Point], parabolas: Sequence[Parabola]) -> dict[float, np.ndarray]:
+    """The residuals that a budget's losses may draw: its own, or those of all where it has too few to know its noise.
+
+    They are widened by sqrt(n / (n - 3)), since a parabola takes three degrees of freedom out of them.
+    """
+    own = {}
+    for parabola, rows in zip(parabolas, by_budget(points).values(), strict=True):
+        fitted = parabola(np.array([row.tokens for row in rows]))
+        widened = np.sqrt(len(rows) / max(len(rows) - 3, 1))
+        own[parabola.budget] = (np.array([row.loss for row in rows]) - fitted) * widened
+    pooled = np.concatenate(list(own.values()))
+    return {budget: rows if len(rows) >= _KNOWS_ITS_NOISE else pooled for budget, rows in own.items()}
+
+
 def _resampled_line(
-    points: Sequence[Point], parabolas: Sequence[Parabola], generator: np.random.Generator
+    points: Sequence[Point],
+    parabolas: Sequence[Parabola],
+    noise: dict[float, np.ndarray],
+    generator: np.random.Generator,
 ) -> tuple[float, float] | None:
-    """The power law of losses whose residuals were drawn anew; None where a draw has no minimum."""
-    of_budget = {parabola.budget: parabola for parabola in parabolas}
-    fitted = np.array([float(of_budget[point.budget](np.array(point.tokens))) for point in points])
-    residuals = np.array([point.loss for point in points]) - fitted
-    drawn = fitted + generator.choice(residuals, size=len(points))
-    try:
-        return _line(
-            fit_parabolas([Point(p.budget, p.params, p.tokens, float(y)) for p, y in zip(points, drawn, strict=True)])
-        )
-    except HerdError:
-        return None
+    """The power law of losses whose residuals were drawn anew; None where fewer than two budgets keep a minimum.
+
+    A budget whose vertex leaves its sizes in a draw does not take part in that draw, as a reader would not let it.
+    """
+    drawn = []
+    for parabola, rows in zip(parabolas, by_budget(points).values(), strict=True):
+        losses = parabola(np.array([row.tokens for row in rows])) + generator.choice(noise[parabola.budget], len(rows))
+        try:
+            fit = fit_parabola(
+                [Point(p.budget, p.params, p.tokens, float(y)) for p, y in zip(rows, losses, strict=True)]
+            )
+        except HerdError:
+            continue
+        if fit.inside or not parabola.inside:
+            drawn.append(fit)
+    return _line(drawn) if len(drawn) > 1 else None
 
 
 def fit_parametric(points: Sequence[Point], near: ParametricLaw | None = None) -> ParametricLaw:
@@ -172,17 +206,36 @@ def fit_parametric(points: Sequence[Point], near: ParametricLaw | None = None) -
             -slope @ (share[0] * log_n),
             -slope @ (share[1] * log_d),
         ]
-        return float(huber(_HUBER_DELTA, residual).sum()), np.array(gradient)
+        # In units of delta squared: the optimiser's tolerances are absolute below 1, and would stop it far too early.
+        return float(huber(_HUBER_DELTA, residual).sum()) / _HUBER_DELTA**2, np.array(gradient) / _HUBER_DELTA**2
 
     # Exponents between 0 and 2 and a floor E above 1e-3: outside, the three terms cannot be told apart.
     bounds = [(-20, 40), (-20, 40), (-7, float(log_loss.min())), (0, 2), (0, 2)]
     starts = _STARTS if near is None else [(np.log(near.A), np.log(near.B), np.log(near.E), near.alpha, near.beta)]
     fits = [
-        minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000})
+        minimize(
+            objective,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": 2000, "ftol": 1e-12, "maxfun": 20_000},
+        )
         for start in starts
     ]
     a, b, e, alpha, beta = min(fits, key=lambda fit: fit.fun).x
     return ParametricLaw(float(np.exp(e)), float(np.exp(a)), float(np.exp(b)), float(alpha), float(beta))
+
+
+def resample_parametric(
+    points: Sequence[Point], law: ParametricLaw, generator: np.random.Generator, resamples: int
+) -> list[ParametricLaw]:
+    """Fits of ``resamples`` tables drawn from ``points`` with replacement; ``law`` is the fit of ``points``."""
+    draws = []
+    for _ in range(resamples):
+        chosen = [points[index] for index in generator.integers(len(points), size=len(points))]
+        draws.append(fit_parametric(chosen, near=law))
+    return draws
 
 
 def forecast(
@@ -191,9 +244,6 @@ def forecast(
     """The loss to expect of ``params`` parameters on ``tokens`` tokens, with its 95% bootstrap interval (low, high)."""
     law = fit_parametric(points)
     generator = numpy_from(seed, "bootstrap", "forecast")
-    draws = []
-    for _ in range(resamples):
-        chosen = [points[index] for index in generator.integers(len(points), size=len(points))]
-        draws.append(fit_parametric(chosen, near=law)(params, tokens))
-    low, high = np.percentile(draws, [2.5, 97.5])
+    draws = resample_parametric(points, law, generator, resamples)
+    low, high = np.percentile([draw(params, tokens) for draw in draws], [2.5, 97.5])
     return law(params, tokens), float(low), float(high)

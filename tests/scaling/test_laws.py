@@ -1,16 +1,13 @@
-"""The fits against laws that are known: synthetic ones exactly, the published Chinchilla points closely."""
-
-import csv
-from pathlib import Path
+"""The fits against laws that are known; published runs are in test_methods."""
 
 import numpy as np
 import pytest
 
 from herd.foundation.errors import HerdError
 from herd.scaling.laws import ParametricLaw, Point, fit_optimum, fit_parabolas, fit_parametric, forecast
+from tests.scaling.published import chinchilla, present
 
 LAW = ParametricLaw(E=1.7, A=400.0, B=2000.0, alpha=0.34, beta=0.37)
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "scaling" / "epoch-chinchilla"
 
 
 def points_of(law: ParametricLaw, noise: float = 0.0) -> list[Point]:
@@ -68,16 +65,12 @@ def test_the_forecast_of_a_run_ten_times_beyond_the_points() -> None:
     assert value == pytest.approx(truth, rel=0.01)
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the published Chinchilla points are not on this machine")
-def test_the_published_refit_of_chinchilla_is_reproduced() -> None:
-    """Besiroglu et al. 2024 report E = 1.8172, alpha = 0.3478, beta = 0.3658 without the five outliers."""
-    points = []
-    with (SHARED / "svg_extracted_data.csv").open() as file:
-        for row in csv.DictReader(file):
-            size, flops, loss = float(row["Model Size"]), float(row["Training FLOP"]), float(row["loss"])
-            points.append(Point(flops, size, flops / (6 * size), loss))
-    kept = sorted(points, key=lambda point: -point.loss)[5:]
-    law = fit_parametric(kept)
-    assert pytest.approx(1.8172, abs=0.02) == law.E
-    assert law.alpha == pytest.approx(0.3478, abs=0.02)
-    assert law.beta == pytest.approx(0.3658, abs=0.02)
+@present
+def test_the_public_refit_of_chinchilla_is_reproduced() -> None:
+    """It reports E = 1.8172, A = 482.01, B = 2085.43, alpha = 0.3478, beta = 0.3658, without the five highest losses."""
+    law = fit_parametric(sorted(chinchilla(), key=lambda point: -point.loss)[5:])
+    assert pytest.approx(1.8172, abs=0.002) == law.E
+    assert pytest.approx(482.01, rel=0.02) == law.A
+    assert pytest.approx(2085.43, rel=0.05) == law.B
+    assert law.alpha == pytest.approx(0.3478, abs=0.001)
+    assert law.beta == pytest.approx(0.3658, abs=0.002)
