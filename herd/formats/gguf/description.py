@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def read_config(file: GgufFile) -> ModelConfig:
     if embedding is None:
         raise HerdError(f"{file.path}: tensor {gguf_name(EMBEDDING)} is missing")
     heads = file.get("llama.attention.head_count", int)
-    shape = {
+    shape: dict[str, Any] = {
         "vocab_size": embedding.shape[0],
         "dim": file.get("llama.embedding_length", int),
         "layers": file.get("llama.block_count", int),

@@ -51,7 +51,7 @@ class GgufSink:
             [(ROPE_FACTORS, tuple(factor.shape), F32) for factor in factors]
             + [(gguf_name(name), source.tensors[name].shape, kind) for name, kind in kinds.items()]
         )
-        metadata = describe(source.config, source.path.name.removesuffix(".gguf"), mixture.file_type)
+        metadata = describe(source.config, source.path.resolve().name.removesuffix(".gguf"), mixture.file_type)
         metadata |= describe_tokenizer(*_tokenizer(source))
         header = header_bytes(metadata, table)
         self._begin = len(header)
