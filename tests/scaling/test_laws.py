@@ -67,7 +67,7 @@ def test_the_forecast_of_a_run_ten_times_beyond_the_points() -> None:
 
 @present
 def test_the_public_refit_of_chinchilla_is_reproduced() -> None:
-    """It reports E = 1.8172, A = 482.01, B = 2085.43, alpha = 0.3478, beta = 0.3658, without the five highest losses."""
+    """It reports these five values, with the five highest losses left out."""
     law = fit_parametric(sorted(chinchilla(), key=lambda point: -point.loss)[5:])
     assert pytest.approx(1.8172, abs=0.002) == law.E
     assert pytest.approx(482.01, rel=0.02) == law.A
