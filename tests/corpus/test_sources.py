@@ -1,10 +1,15 @@
 """Files as sources: what they give, in which order, and the sentence for each that cannot be read."""
 
+import functools
 import gzip
 import json
+import resource
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +17,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from herd.corpus.charset import decode_html
 from herd.corpus.pages import Page
-from herd.corpus.sources import HtmlSource, JsonlSource, ParquetSource, SourceConfig, fingerprint, read_pages
+from herd.corpus.sources import (
+    Damage,
+    HtmlSource,
+    JsonlSource,
+    ParquetSource,
+    SourceConfig,
+    fingerprint,
+    read_pages,
+)
 from herd.foundation.errors import HerdError
 
 
@@ -140,3 +153,83 @@ def test_fingerprint_follows_the_files(tmp_path: Path) -> None:
 )
 def test_charsets(data: bytes, declared: str | None, text: str) -> None:
     assert decode_html(data, declared) == text
+
+
+def test_broken_lines_are_noted_and_the_others_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "one"}\n{"text": \n["x"]\n\xff\xfe\n' + b"[" * 100_000 + b'\n{"text": "two"}\n')
+    damages: list[Damage] = []
+    pages = list(read_pages(JsonlSource(paths=(str(path),)), broken=damages.append))
+    assert [page.content for page in pages] == ["one", "two"]
+    assert [(damage.offset, damage.unit) for damage in damages] == [(2, "line"), (3, "line"), (4, "line"), (5, "line")]
+
+
+def test_a_shard_that_breaks_off_gives_what_stands_before(tmp_path: Path) -> None:
+    lines = b"".join(json.dumps({"text": f"page {n}"}).encode() + b"\n" for n in range(9000))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines, mtime=0)[:-4000])
+    (tmp_path / "b.jsonl").write_text('{"text": "last"}\n')
+    damages: list[Damage] = []
+    pages = list(read_pages(JsonlSource(paths=(str(tmp_path),)), broken=damages.append))
+    assert pages[0].content == "page 0"
+    assert pages[-1].content == "last"
+    (damage,) = damages
+    assert damage.unit == "line"
+    assert 100 < damage.offset <= len(pages)
+
+
+def test_no_line_and_no_cell_is_held_beyond_the_limit(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "bomb.jsonl.gz", "wb", compresslevel=1) as out:
+        out.write(b'{"text": "before"}\n{"text": "')
+        for _ in range(200):
+            out.write(b"a" * 1_000_000)
+        out.write(b'"}\n{"text": "after"}\n')
+    cell = pa.array(["a" * 5_000_000, "short"]).take(pa.array([0] * 60 + [1]))
+    pq.write_table(pa.table({"text": cell}), tmp_path / "bomb.parquet", use_dictionary=True)
+    assert (tmp_path / "bomb.parquet").stat().st_size < 2_000_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    skipped: list[str] = []
+    limit = {"paths": (str(tmp_path),), "max_page_bytes": 1_000_000}
+    for source, wanted in ((JsonlSource(**limit), ["before", "after"]), (ParquetSource(**limit), ["short"])):
+        pages = list(read_pages(source, lambda _, reason: skipped.append(reason)))
+        assert [page.content for page in pages] == wanted
+    assert skipped == ["longer than 1,000,000 bytes"] * 61
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000
+
+
+def test_a_huge_page_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_bytes(b"<p>" * 3_000_000)
+    skipped: list[str] = []
+    assert not list(read_pages(HtmlSource(paths=(str(tmp_path),)), lambda _, reason: skipped.append(reason)))
+    assert skipped == ["longer than 8,000,000 bytes"]
+
+
+def test_addresses_that_fsspec_knows(tmp_path: Path) -> None:
+    system = fsspec.filesystem("memory")
+    for name in ("deep/b.jsonl", "a.jsonl", "notes.txt"):
+        system.pipe(f"/crawl/{name}", json.dumps({"text": name}).encode())
+    (tmp_path / "c.jsonl").write_text('{"text": "c"}')
+    paths = ("memory://crawl", "memory://crawl/*.jsonl", (tmp_path / "c.jsonl").as_uri())
+    source = JsonlSource(paths=paths)
+    pages = list(read_pages(source))
+    assert [page.content for page in pages] == ["a.jsonl", "deep/b.jsonl", "c"]
+    assert pages[0].url == "memory:///crawl/a.jsonl#1"
+    before = fingerprint(source)
+    system.pipe("/crawl/a.jsonl", b'{"text": "longer than before"}')
+    assert fingerprint(source) != before
+    for wrong, said in {"memory://none": "no such file", "no-such-scheme://x": "cannot be read"}.items():
+        with pytest.raises(HerdError, match=said):
+            fingerprint(JsonlSource(paths=(wrong,)))
+
+
+def test_pages_over_http(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp", reason="reading over http needs the extra remote")
+    (tmp_path / "a.html").write_text("<p>over the wire</p>")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        (page,) = read_pages(HtmlSource(paths=(f"{address}/a.html",)))
+        assert (page.url, page.content) == (f"{address}/a.html", "<p>over the wire</p>")
+        with pytest.raises(HerdError, match="no such file"):
+            list(read_pages(HtmlSource(paths=(f"{address}/b.html",))))
+        server.shutdown()

@@ -1,13 +1,19 @@
 """Archives as the web has them: real ones, broken ones, and ones cut at every place."""
 
 import gzip
+import itertools
+import random
+import resource
 from pathlib import Path
 
 import pytest
 
-from herd.corpus.pages import Page
-from herd.corpus.sources import WarcSource, read_pages
+from herd.corpus.collect import PagesConfig, collect
+from herd.corpus.pages import Page, load_pages
+from herd.corpus.sources import Damage, WarcSource, read_pages
 from herd.foundation.errors import HerdError
+from herd.foundation.files import read_jsonl
+from herd.foundation.progress import Progress
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "warc"
 
@@ -136,3 +142,70 @@ def test_real_files_that_are_no_archives(name: str) -> None:
         pytest.skip("the test archives are not on this machine")
     with pytest.raises(HerdError, match="not readable as WARC"):
         read(SHARED / name)
+
+
+def members(count: int = 6) -> list[bytes]:
+    chance = random.Random(1)
+    bodies = [f"<p>page {n} ".encode() + bytes(chance.choices(b"abcdefgh ", k=3000)) for n in range(count)]
+    return [record("response", f"http://a/{n}", response(body)) for n, body in enumerate(bodies)]
+
+
+def _harm(data: bytes, start: int, length: int) -> bytes:
+    return data[:start] + bytes(byte ^ 0x5A for byte in data[start : start + length]) + data[start + length :]
+
+
+@pytest.mark.parametrize(
+    ("packed", "harm"),
+    [(True, "inside"), *itertools.product([False, True], ["beginning", "hole", "junk between"])],
+)
+def test_damage_costs_its_own_record_and_is_noted_with_its_offset(tmp_path: Path, packed: bool, harm: str) -> None:
+    stored = [gzip.compress(member, mtime=0) if packed else member for member in members()]
+    starts = [sum(map(len, stored[:n])) for n in range(len(stored) + 1)]
+    whole = b"".join(stored)
+    broken = {
+        "inside": _harm(whole, starts[2] + 300, 40),
+        "beginning": _harm(whole, starts[2], 40),
+        "hole": whole[: starts[2] + 500] + whole[starts[3] :],
+        "junk between": whole[: starts[2]] + b"\x1f\x8b\x08 no WARC/1.0 at all " * 9 + whole[starts[2] :],
+    }[harm]
+    (tmp_path / "a.warc").write_bytes(broken)
+    damages: list[Damage] = []
+    pages = list(read_pages(WarcSource(paths=(str(tmp_path / "a.warc"),)), broken=damages.append))
+    # A record that is not packed has no checksum: what follows a hole is taken for its end, and then read again.
+    lost = [] if harm == "junk between" or (harm == "hole" and not packed) else ["http://a/2"]
+    assert [page.url for page in pages] == [url for n in range(6) if (url := f"http://a/{n}") not in lost]
+    (damage,) = damages
+    assert damage.offset in (starts[1], starts[2])
+    assert "goes on at byte" in damage.reason
+
+
+def test_one_broken_archive_does_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "1.warc").write_bytes(members()[0])
+    (tmp_path / "2.warc.gz").write_bytes(b"this is no archive\n" * 50)
+    (tmp_path / "3.warc").write_bytes(members()[1])
+    source = WarcSource(paths=(str(tmp_path),))
+    out = tmp_path / "out"
+    collect(PagesConfig(sources=(source,)), out, Progress.silent())
+    assert [page.url for page in load_pages(out)] == ["http://a/0", "http://a/1"]
+    (row,) = read_jsonl(out / "quarantine.jsonl")
+    assert (row["file"], row["offset"]) == (str(tmp_path / "2.warc.gz"), 0)
+    strict = source.model_copy(update={"damaged": "stop"})
+    with pytest.raises(HerdError, match=r"2\.warc\.gz: not readable as WARC"):
+        collect(PagesConfig(sources=(strict,)), tmp_path / "strict", Progress.silent())
+
+
+def test_bombs_in_archives_are_skipped(tmp_path: Path) -> None:
+    packed = gzip.compress(gzip.compress(b"\0" * 200_000_000, 9))
+    bombs = [
+        record(
+            "response", "http://bomb/", response(gzip.compress(b" " * 50_000_000), extra="Content-Encoding: gzip\r\n")
+        ),
+        record("response", "http://nested/", response(packed, extra="Content-Encoding: gzip, gzip\r\n")),
+        members()[0].replace(b"Content-Length: 30", b"Content-Length: 9999999999930"),
+    ]
+    (tmp_path / "a.warc").write_bytes(members()[1] + b"".join(bombs[:2]) + members()[2] + bombs[2])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    pages, skipped = read(tmp_path / "a.warc")
+    assert [page.url for page in pages] == ["http://a/1", "http://a/2"]
+    assert [name for name, _ in skipped] == ["http://bomb/", "http://nested/", "http://a/0"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000
