@@ -18,7 +18,6 @@ from pydantic import BaseModel, StrictInt, ValidationError
 from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, write_json, write_text
 from herd.tokenizer import special
-from herd.tokenizer.calls import SEARCH_TOOLS
 from herd.tokenizer.dialects import DIALECTS
 
 RANKS_FILE = "tokenizer.model"
@@ -224,8 +223,12 @@ def write(directory: Path, ranks: Mapping[bytes, int], special_tokens: Sequence[
 
 def chat_template(dialect: str = DEFAULT_DIALECT) -> str:
     """The Jinja template that renders messages as ``ChatFormat`` does, for readers of ``tokenizer_config.json``."""
-    source = package_files("herd.tokenizer").joinpath(f"templates/{dialect}.jinja").read_text(encoding="utf-8")
-    return source.replace("SEARCH_TOOLS", json.dumps(SEARCH_TOOLS))
+    file = "meta" if dialect == "meta-function-tags" else dialect
+    source = package_files("herd.tokenizer").joinpath(f"templates/{file}.jinja").read_text(encoding="utf-8")
+    constants = {"SEARCH_TOOLS": DIALECTS[dialect].searches, "FUNCTION_TAGS": dialect == "meta-function-tags"}
+    for name, value in constants.items():
+        source = source.replace(name, json.dumps(value))
+    return source
 
 
 def _added_token(name: str, token_id: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import tiktoken
 
 from herd.foundation.errors import HerdError
 from herd.tokenizer import files, special
+from herd.tokenizer.dialects import dialect_of
 
 _CHUNK_CHARACTERS = 400_000
 """Longest text handed to the native encoder at once (fact sheet 3.4)."""
@@ -66,9 +67,10 @@ class Tokenizer:
     ) -> None:
         """``dialect`` names the chat format of its models (``dialects``).
 
-        Raises ``HerdError`` if the ranks have holes or lack one of the 256 bytes.
+        Raises ``HerdError`` if the ranks have holes or lack one of the 256 bytes, or if there is no such dialect.
         """
         files.check_ranks(ranks, "the ranks")
+        dialect_of(dialect)
         self.ranks = dict(ranks)
         self.dialect = dialect
         self.special: dict[str, int] = {name: len(ranks) + index for index, name in enumerate(special_tokens)}
