@@ -15,9 +15,10 @@ from herd.formats.huggingface_config import config_to_json
 from herd.formats.huggingface_source import INDEX, WEIGHTS
 from herd.formats.regions import RegionFiles
 from herd.formats.safetensors_file import lay_out
-from herd.formats.tensors import SourceTokenizer, TensorInfo, TensorSource, cast, check_tokenizer, raw_bytes
+from herd.formats.tensors import SourceTokenizer, TensorInfo, TensorSource, cast, load_tokenizer, raw_bytes
 from herd.foundation.files import atomic_path, digest_value, read_json, write_json
 from herd.model.config import ModelConfig
+from herd.tokenizer.tokenizer import Tokenizer
 
 _JOURNAL = ".converting.jsonl"
 _SHARD_BYTES = 5_000_000_000
@@ -37,8 +38,7 @@ class HuggingFaceSink:
     def begin(self, source: TensorSource) -> Collection[str]:
         """Plans the shards; returns what is already in them."""
         self._source = source
-        if source.tokenizer is not None:
-            check_tokenizer(source.tokenizer.load(), source.config, source.path)
+        self._tokenizer = load_tokenizer(source)
         self._tensors = {
             name: TensorInfo(info.shape, self._dtype or info.dtype) for name, info in source.tensors.items()
         }
@@ -67,8 +67,8 @@ class HuggingFaceSink:
             total = sum(info.nbytes for info in self._tensors.values())
             weight_map = {name: self._places[name][0] for name in self._tensors}
             write_json(self._out / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-        if self._source.tokenizer is not None:
-            _write_tokenizer(self._source.tokenizer, self._out)
+        if self._source.tokenizer is not None and self._tokenizer is not None:
+            _write_tokenizer(self._tokenizer, self._source.tokenizer, self._out)
         stored = next(iter(self._tensors.values())).dtype
         write_configuration(self._out, self._source.config, stored, self._source.reward)
 
@@ -105,15 +105,15 @@ def _shards(tensors: Mapping[str, TensorInfo], limit: int) -> dict[str, list[str
     }
 
 
-def _write_tokenizer(tokenizer: SourceTokenizer, out: Path) -> None:
+def _write_tokenizer(tokenizer: Tokenizer, origin: SourceTokenizer, out: Path) -> None:
     """Carries the files over where they are a Hugging Face directory's, and writes them anew where they are not."""
-    if "tokenizer.json" in tokenizer.files:
-        copy_files(tokenizer.files, out)
+    if "tokenizer.json" in origin.files:
+        copy_files(origin.files, out)
         return
-    tokenizer.load().save(out)
-    if tokenizer.chat_template is not None:
+    tokenizer.save(out)
+    if origin.chat_template is not None:
         config = out / "tokenizer_config.json"
-        write_json(config, read_json(config) | {"chat_template": tokenizer.chat_template})
+        write_json(config, read_json(config) | {"chat_template": origin.chat_template})
 
 
 def _token_ids(config: ModelConfig) -> dict[str, Any]:

@@ -166,6 +166,18 @@ def raw_bytes(tensor: Tensor) -> memoryview:
     return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
+def load_tokenizer(source: TensorSource) -> Tokenizer | None:
+    """The tokenizer that came with the weights, or None; ``HerdError`` where it cannot be read or does not fit them."""
+    if source.tokenizer is None:
+        return None
+    try:
+        tokenizer = source.tokenizer.load()
+    except HerdError as error:
+        raise HerdError(f"{error}; --without-tokenizer leaves it behind") from None
+    check_tokenizer(tokenizer, source.config, source.path)
+    return tokenizer
+
+
 def check_tokenizer(tokenizer: Tokenizer, config: ModelConfig, place: Path) -> None:
     """``HerdError`` unless every row of the embedding has its token: control tokens are counted from the end."""
     if tokenizer.vocab_size != config.vocab_size:

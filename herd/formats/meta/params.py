@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from herd.foundation.errors import HerdError
+from herd.foundation.files import read_json
 from herd.model.config import ModelConfig, RopeScaling
 
 FILE = "params.json"
@@ -29,16 +30,23 @@ def ffn_width(dim: int, multiplier: float | None, multiple_of: int) -> int:
     return -(-width // multiple_of) * multiple_of
 
 
-def config_from_params(file: Path, raw: Any, vocab_rows: int, tied: bool) -> ModelConfig:
-    """The configuration that ``params.json`` and the weights describe together; ``HerdError`` names file and key.
-
-    ``vocab_rows`` are the rows of the embedding, which count where the file leaves the vocabulary open (-1).
-    """
+def read_params(path: Path) -> dict[str, Any]:
+    """The raw ``params.json`` of a directory; ``HerdError`` where it is missing or asks for another network."""
+    file = path / FILE
+    raw = read_json(file)
     if not isinstance(raw, dict):
         raise HerdError(f"{file}: is not a JSON object")
     for key in _UNSUPPORTED:
         if raw.get(key) not in (None, -1):
             raise HerdError(f"{file}: {key} is set, which Herd's network has no place for")
+    return raw
+
+
+def config_from_params(file: Path, raw: dict[str, Any], vocab_rows: int, tied: bool) -> ModelConfig:
+    """The configuration that ``params.json`` and the weights describe together; ``HerdError`` names file and key.
+
+    ``vocab_rows`` are the rows of the embedding, which count where the file leaves the vocabulary open (-1).
+    """
     try:
         dim, heads = int(raw["dim"]), int(raw["n_heads"])
         multiplier = raw.get("ffn_dim_multiplier")
@@ -107,9 +115,12 @@ def params_from_config(config: ModelConfig) -> dict[str, Any]:
 
 
 def _ffn_rule(dim: int, width: int) -> tuple[float, int]:
-    """A multiplier, with as few digits as do, and a multiple that together make the feed-forward ``width``."""
+    """A multiplier, with as few digits as do, and a multiple that together make the feed-forward ``width``.
+
+    Every product from just above the multiple below up to ``width`` is rounded up to it; we aim at the middle.
+    """
     multiple_of = min(width & -width, _LARGEST_MULTIPLE)
-    middle = (width - multiple_of / 2) / int(2 * (4 * dim) / 3)
+    middle = (width - multiple_of / 2 + 0.5) / int(2 * (4 * dim) / 3)
     for digits in range(1, 17):
         multiplier = round(middle, digits)
         if ffn_width(dim, multiplier, multiple_of) == width:

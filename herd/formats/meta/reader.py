@@ -21,7 +21,6 @@ from herd.formats.tensors import (
     require_finite,
 )
 from herd.foundation.errors import HerdError
-from herd.foundation.files import read_json
 from herd.tokenizer.tokenizer import Tokenizer
 
 _COMPARED_BYTES = 16 << 20
@@ -36,7 +35,7 @@ class MetaSource:
 
     def __init__(self, path: Path) -> None:
         self.path, self.reward = path, False
-        raw = read_json(path / params.FILE)
+        raw = params.read_params(path)
         self._ranks = _rank_files(path)
         self._parts = _describe_alike(self._ranks)
         self._mapped: MappedFiles[dict[str, Tensor]] = MappedFiles(open_torch_file)
@@ -57,13 +56,13 @@ class MetaSource:
     def read(self, name: str) -> Tensor:
         """One tensor, put together from the ranks' parts; what each rank has in full must be the same in all."""
         theirs = meta_name(name)
-        parts = [require_finite(file, theirs, self._part(file, theirs)) for file in self._ranks]
         axis = self._axis(theirs)
         if axis is None:
-            for file, part in zip(self._ranks, parts, strict=True):
-                if not torch.equal(part, parts[0]):
-                    raise HerdError(f"{file}: tensor {theirs} differs from the one in {self._ranks[0].name}")
-        whole = parts[0] if axis is None or len(parts) == 1 else torch.cat(parts, axis)
+            whole = self._same_in_all(theirs)
+        elif len(self._ranks) == 1:
+            whole = self._part(self._ranks[0], theirs)
+        else:
+            whole = self._joined(theirs, axis)
         heads = rotated_heads(name, self.config)
         return whole if heads is None else to_halves(whole, heads)
 
@@ -72,8 +71,22 @@ class MetaSource:
         return fingerprint_of([self.path / params.FILE, *self._ranks])
 
     def _part(self, file: Path, name: str) -> Tensor:
-        """One rank's part, mapped."""
-        return self._mapped.get(file, self._parts[name].nbytes)[name]
+        """One rank's part, mapped; the map of the part before may be gone by then."""
+        return require_finite(file, name, self._mapped.get(file, self._parts[name].nbytes)[name])
+
+    def _same_in_all(self, name: str) -> Tensor:
+        first = self._part(self._ranks[0], name)
+        for file in self._ranks[1:]:
+            if not torch.equal(self._part(file, name), first):
+                raise HerdError(f"{file}: tensor {name} differs from the one in {self._ranks[0].name}")
+        return first
+
+    def _joined(self, name: str, axis: int) -> Tensor:
+        """The parts of all ranks side by side, of which only one is mapped at a time."""
+        whole = torch.empty(self._whole(name).shape, dtype=self._parts[name].dtype)
+        for file, place in zip(self._ranks, whole.chunk(len(self._ranks), axis), strict=True):
+            place.copy_(self._part(file, name))
+        return whole
 
     def _axis(self, name: str) -> int | None:
         """Where the ranks' parts are joined; Llama 2 cut the embedding by its dimension."""
@@ -124,8 +137,10 @@ def _describe_alike(ranks: list[Path]) -> dict[str, TensorInfo]:
         for name in sorted(first.keys() | parts.keys()):
             if name not in parts:
                 raise HerdError(f"{file}: tensor {name} is missing, {ranks[0].name} has it")
-            if parts[name] != first.get(name):
-                raise HerdError(f"{file}: tensor {name} is {parts[name]}, in {ranks[0].name} it is {first.get(name)}")
+            if name not in first:
+                raise HerdError(f"{file}: tensor {name} is not in {ranks[0].name}")
+            if parts[name] != first[name]:
+                raise HerdError(f"{file}: tensor {name} is {parts[name]}, in {ranks[0].name} it is {first[name]}")
     return first
 
 

@@ -16,7 +16,7 @@ from herd.formats.meta.layout import META_HEAD, meta_name, rank_shape, split_axi
 from herd.formats.meta.torch_file import TorchFileLayout, lay_out
 from herd.formats.regions import Region, RegionFiles
 from herd.formats.rotary_order import rotated_heads, to_pairs
-from herd.formats.tensors import EMBEDDING, TensorInfo, TensorSource, cast, check_tokenizer, raw_bytes
+from herd.formats.tensors import EMBEDDING, TensorInfo, TensorSource, cast, load_tokenizer, raw_bytes
 from herd.foundation.errors import HerdError
 from herd.foundation.files import digest_value, write_json, write_text
 from herd.tokenizer.files import RANKS_FILE
@@ -43,7 +43,9 @@ class MetaSink:
                 f"{source.path}: {self._config.kv_heads} heads of keys cannot be divided among {self._ranks} ranks"
             )
         self._params = params.params_from_config(self._config)
-        self._tokenizer = None if source.tokenizer is None else _checked(source.tokenizer.load(), source)
+        self._tokenizer = load_tokenizer(source)
+        if self._tokenizer is not None and tuple(self._tokenizer.special) != tuple(SPECIAL_TOKENS):
+            raise HerdError(f"{source.path}: {RANKS_FILE} has no place for control tokens other than Llama 3.1's 256")
         self._types = {name: self._dtype or info.dtype for name, info in source.tensors.items()}
         parts = {
             theirs: TensorInfo(rank_shape(theirs, info.shape, self._ranks), self._types[name])
@@ -101,14 +103,6 @@ class MetaSink:
         if axis is None:
             return [whole] * self._ranks
         return [part.contiguous() for part in whole.chunk(self._ranks, axis)]
-
-
-def _checked(tokenizer: Tokenizer, source: TensorSource) -> Tokenizer:
-    """The tokenizer, if the file can express it: readers add the control tokens by themselves."""
-    check_tokenizer(tokenizer, source.config, source.path)
-    if tuple(tokenizer.special) != tuple(SPECIAL_TOKENS):
-        raise HerdError(f"{source.path}: {RANKS_FILE} has no place for control tokens other than Llama 3.1's 256")
-    return tokenizer
 
 
 def _rank_lines(tokenizer: Tokenizer) -> str:
