@@ -26,7 +26,7 @@ def tiny_tokenizer() -> Tokenizer:
 
 
 def tiny_model(**changes: object) -> Transformer:
-    """Random weights whose logits are so large that the likeliest token is likeliest by far."""
+    """Random weights with large logits, whose likeliest token is always whole text by itself: others show no others."""
     config = ModelConfig(
         vocab_size=tiny_tokenizer().vocab_size,
         dim=256,
@@ -43,6 +43,8 @@ def tiny_model(**changes: object) -> Transformer:
     with torch.no_grad():
         model.embedding.weight.normal_(generator=chance)
         model.head_weight.normal_(std=0.3, generator=chance)
+        model.head_weight[128:256] = 0  # the bytes that are no character, and the control tokens
+        model.head_weight[-256:] = 0
         for name, parameter in model.named_parameters():
             if name.endswith("norm.weight"):
                 parameter.uniform_(0.5, 1.5, generator=chance)
