@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from herd.tokenizer.bpe import train_bpe
+from herd.tokenizer.chat import ChatFormat
+from herd.tokenizer.dialects import DIALECTS
 from herd.tokenizer.tokenizer import Tokenizer
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -41,3 +43,21 @@ def published_directory(published: Tokenizer, tmp_path_factory: pytest.TempPathF
     directory = tmp_path_factory.mktemp("published")
     published.save(directory)
     return directory
+
+
+@pytest.fixture(params=list(DIALECTS))
+def chat(request: pytest.FixtureRequest, small: Tokenizer) -> ChatFormat:
+    """Each dialect in turn."""
+    return ChatFormat(small, request.param)
+
+
+@pytest.fixture
+def meta(small: Tokenizer) -> ChatFormat:
+    """Meta's documentation."""
+    return ChatFormat(small, "meta")
+
+
+@pytest.fixture
+def published_template(small: Tokenizer) -> ChatFormat:
+    """What the published Hugging Face template renders."""
+    return ChatFormat(small, "huggingface")
