@@ -55,6 +55,11 @@ class Grammar:
         return cls._checked(llguidance.LLMatcher.grammar_from_regex(pattern), "regular expression")
 
     @classmethod
+    def lark(cls, rules: str, description: str) -> "Grammar":
+        """What ``rules`` in llguidance's kind of Lark derive from ``start``; ``description`` names it in an error."""
+        return cls._checked(llguidance.LLMatcher.grammar_from_lark(rules), description)
+
+    @classmethod
     def choice(cls, options: Sequence[str]) -> "Grammar":
         """One of ``options``, literally."""
         if not options or not all(options):

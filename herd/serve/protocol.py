@@ -12,9 +12,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from herd.foundation.errors import HerdError
+from herd.infer.calls import call_grammar
 from herd.infer.grammar import Grammar
 from herd.infer.request import TokenLogProb
 from herd.infer.sampling import Sampling
+from herd.tokenizer.chat import tool_name
 from herd.tokenizer.tokenizer import Tokenizer
 
 DEFAULT_TOKENS = 256
@@ -52,6 +54,23 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+class FunctionName(BaseModel):
+    """The function that a choice of tool names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+
+
+class NamedTool(BaseModel):
+    """The one function that has to be called."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["function"]
+    function: FunctionName
+
+
 class ChatRequest(BaseModel):
     """The body of ``POST /v1/chat/completions``; unknown fields are refused."""
 
@@ -71,7 +90,7 @@ class ChatRequest(BaseModel):
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     tools: list[dict[str, Any]] = Field(default_factory=list, max_length=64)
-    tool_choice: Literal["none", "auto"] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     frequency_penalty: float | None = Field(default=None, ge=0, le=0, description="taken when it asks for nothing")
@@ -86,8 +105,28 @@ class ChatRequest(BaseModel):
             raise ValueError("stop takes up to four strings, none of them empty")
         return stop or None
 
-    def sampling(self) -> Sampling:
-        """The engine's settings; ``HerdError`` for a schema that cannot be."""
+    @property
+    def offered(self) -> list[dict[str, Any]]:
+        """The tools that the model is told of."""
+        return [] if self.tool_choice == "none" else self.tools
+
+    @property
+    def required(self) -> list[dict[str, Any]]:
+        """The tools of which one has to be called; empty where the model may answer without; ``ApiError`` if none."""
+        if self.tool_choice in (None, "none", "auto"):
+            return []
+        if self.response_format is not None and self.response_format.type != "text":
+            message = "a tool that has to be called and a response_format exclude each other"
+            raise ApiError(400, message, "invalid_value", "tool_choice")
+        named = self.tool_choice.function.name if isinstance(self.tool_choice, NamedTool) else None
+        found = [tool for tool in self.tools if named is None or tool_name(tool) == named]
+        if not found:
+            message = "tools holds no tool" if named is None else f"tools holds no function {named!r}"
+            raise ApiError(400, f"tool_choice asks for a call, but {message}", "invalid_value", "tool_choice")
+        return found
+
+    def sampling(self, tokenizer: Tokenizer) -> Sampling:
+        """The engine's settings; ``HerdError`` for a schema that cannot be, ``ApiError`` for a call that cannot."""
         wanted = self.max_completion_tokens or self.max_tokens
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         usual = Sampling()
@@ -97,7 +136,7 @@ class ChatRequest(BaseModel):
             top_p=usual.top_p if self.top_p is None else self.top_p,
             stop=stops,
             seed=self.seed,
-            grammar=self._grammar(),
+            grammar=call_grammar(tokenizer, required) if (required := self.required) else self._grammar(),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )
 
@@ -145,11 +184,11 @@ def completion(
 
 
 def chunk(
-    identifier: str, model: str, delta: Mapping[str, Any], reason: str | None = None, logprobs: Any = None
+    identifier: str, model: str, number: int, delta: Mapping[str, Any], reason: str | None = None, logprobs: Any = None
 ) -> dict[str, Any]:
-    """A piece of a streamed answer."""
+    """A piece of the streamed choice of that number."""
     head = {"id": identifier, "object": "chat.completion.chunk", "created": int(time.time()), "model": model}
-    return {**head, "choices": [{"index": 0, "delta": dict(delta), "finish_reason": reason, "logprobs": logprobs}]}
+    return {**head, "choices": [{"index": number, "delta": dict(delta), "finish_reason": reason, "logprobs": logprobs}]}
 
 
 def logprobs_object(tokenizer: Tokenizer, found: Sequence[TokenLogProb]) -> dict[str, Any] | None:

@@ -9,7 +9,8 @@ from typing import Any
 from herd.infer.request import TokenLogProb
 from herd.serve import protocol
 from herd.serve.assistant import Assistant, Call, End, Happening, Text
-from herd.serve.protocol import ApiError, ChatRequest
+from herd.serve.merge import merged
+from herd.serve.protocol import ChatRequest
 from herd.tokenizer.tokenizer import Tokenizer
 
 
@@ -17,19 +18,16 @@ class Turn:
     """A request that fits; ``ApiError`` or ``HerdError`` where it asks for what cannot be."""
 
     def __init__(self, assistant: Assistant, name: str, tokenizer: Tokenizer, wanted: ChatRequest) -> None:
-        if wanted.stream and wanted.n > 1:
-            raise ApiError(400, "n above 1 cannot be streamed", "invalid_value", "n")
         self._assistant, self._name, self._tokenizer, self._wanted = assistant, name, tokenizer, wanted
         self._id = protocol.completion_id()
-        self._tools = [] if wanted.tool_choice == "none" else wanted.tools
-        self._sampling = wanted.sampling()
+        self._sampling = wanted.sampling(tokenizer)
 
-    def _happenings(self, number: int = 0) -> AsyncGenerator[Happening, None]:
+    def _happenings(self, number: int) -> AsyncGenerator[Happening, None]:
         """The choice of that number; with a seed each has one of its own."""
         sampling = self._sampling
         if sampling.seed is not None:
             sampling = replace(sampling, seed=sampling.seed + number)
-        return self._assistant.reply(self._wanted.messages, self._tools, sampling)
+        return self._assistant.reply(self._wanted.messages, self._wanted.offered, sampling)
 
     async def whole(self) -> dict[str, Any]:
         """The answer as one object, with ``n`` choices; where one fails, the others end."""
@@ -58,22 +56,26 @@ class Turn:
         return {"index": number, "message": message, "finish_reason": end.finish_reason, "logprobs": found}, end
 
     async def chunks(self) -> AsyncGenerator[dict[str, Any], None]:
-        """The answer in OpenAI's chunks; nothing comes before the request was taken in."""
-        name, opened, end = self._name, False, None
-        async with aclosing(self._happenings()) as happenings:
-            async for happening in happenings:
-                if not opened:
-                    yield protocol.chunk(self._id, name, {"role": "assistant", "content": ""})
-                    opened = True
+        """The answer in OpenAI's chunks, those of ``n`` choices as they come; none before the request was taken in."""
+        opened: set[int] = set()
+        ends: list[End] = []
+        async with aclosing(merged([self._happenings(number) for number in range(self._wanted.n)])) as happenings:
+            async for number, happening in happenings:
+                if number not in opened:
+                    yield self._chunk(number, {"role": "assistant", "content": ""})
+                    opened.add(number)
                 if isinstance(happening, Text):
                     wanted = self._wanted.logprobs
                     found = protocol.logprobs_object(self._tokenizer, happening.logprobs) if wanted else None
-                    yield protocol.chunk(self._id, name, {"content": happening.text}, logprobs=found)
+                    yield self._chunk(number, {"content": happening.text}, logprobs=found)
                 elif isinstance(happening, Call):
-                    yield protocol.chunk(self._id, name, {"tool_calls": [{"index": 0, **happening.call}]})
+                    yield self._chunk(number, {"tool_calls": [{"index": 0, **happening.call}]})
                 elif isinstance(happening, End):
-                    end = happening
-                    yield protocol.chunk(self._id, name, {}, end.finish_reason)
-        if end is not None and self._wanted.stream_options and self._wanted.stream_options.include_usage:
-            used = protocol.usage(end.prompt_tokens, end.completion_tokens)
-            yield {**protocol.chunk(self._id, name, {}), "choices": [], "usage": used}
+                    ends.append(happening)
+                    yield self._chunk(number, {}, happening.finish_reason)
+        if ends and self._wanted.stream_options and self._wanted.stream_options.include_usage:
+            used = protocol.usage(ends[0].prompt_tokens, sum(end.completion_tokens for end in ends))
+            yield {**self._chunk(0, {}), "choices": [], "usage": used}
+
+    def _chunk(self, number: int, delta: dict[str, Any], reason: str | None = None, logprobs: Any = None) -> Any:
+        return protocol.chunk(self._id, self._name, number, delta, reason, logprobs)

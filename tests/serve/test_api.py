@@ -69,6 +69,38 @@ def test_a_tool_call_and_its_result_go_through_the_client(served: Served, stream
     assert answer.choices[0].message.content == SENTENCE
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "python"}}])
+def test_a_model_that_would_rather_talk_calls_where_it_must(served: Served, choice: object, stream: bool) -> None:
+    settings = {"model": "chat", "messages": HELLO, "tools": [SEARCH, PYTHON], "temperature": 0, "stream": stream}
+    found = client(served).chat.completions.create(**settings, tool_choice=choice)
+    if stream:
+        (call,) = [call for chunk in found for call in chunk.choices[0].delta.tool_calls or []]
+    else:
+        assert found.choices[0].finish_reason == "tool_calls"
+        (call,) = found.choices[0].message.tool_calls
+    assert call.function.name in (["python"] if isinstance(choice, dict) else ["search", "python"])
+    assert set(json.loads(call.function.arguments)) in ({"query"}, {"code"})
+
+
+def test_choices_are_streamed_side_by_side(served: Served) -> None:
+    settings = {"model": "chat", "messages": [{"role": "user", "content": "xyz"}], "temperature": 2.0, "top_p": 1.0,
+                "max_tokens": 20, "seed": 5, "n": 4}  # fmt: skip
+    api = client(served).chat.completions
+    whole = api.create(**settings)
+    chunks = list(api.create(**settings, stream=True, stream_options={"include_usage": True}))
+    texts, reasons = dict.fromkeys(range(4), ""), {}
+    for chunk in chunks[:-1]:
+        (choice,) = chunk.choices
+        texts[choice.index] += choice.delta.content or ""
+        reasons |= {choice.index: choice.finish_reason} if choice.finish_reason else {}
+    assert list(texts.values()) == [choice.message.content for choice in whole.choices]
+    assert reasons == {choice.index: choice.finish_reason for choice in whole.choices}
+    assert chunks[-1].usage == whole.usage
+    order = [chunk.choices[0].index for chunk in chunks[:-1] if chunk.choices[0].delta.content]
+    assert order != sorted(order), "one choice waited for another"
+
+
 def test_stop_is_never_shown_and_max_tokens_ends_by_length(served: Served) -> None:
     api = client(served).chat.completions
     stopped = api.create(model="chat", messages=HELLO, temperature=0, stop=["How"]).choices[0]
@@ -127,6 +159,7 @@ def body(**changes: object) -> bytes:
     return json.dumps({"model": "chat", "messages": [{"role": "user", "content": "x"}]} | changes).encode()
 
 
+NAMED = {"type": "function", "function": {"name": "python"}}
 NONSENSE = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "nonsense"}}}
 
 
@@ -142,6 +175,15 @@ NONSENSE = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type
         (body(messages=[{"role": "user", "content": "x" * 600}]), 400, "context_length_exceeded", "context has 512"),
         (b" " * (1 << 20) + b"{}", 413, "request_too_large", "longer than"),
         (body(response_format=NONSENSE), 400, "invalid_value", "schema"),
+        (body(tool_choice="required"), 400, "invalid_value", "asks for a call, but tools holds no tool"),
+        (body(tool_choice=NAMED, tools=[SEARCH]), 400, "invalid_value", "holds no function 'python'"),
+        (
+            body(tool_choice="required", tools=[SEARCH], response_format={"type": "json_object"}),
+            400,
+            "invalid_value",
+            "exclude each other",
+        ),
+        (body(tool_choice="sometimes", tools=[SEARCH]), 400, "invalid_value", "tool_choice"),
     ],
 )
 def test_a_wrong_request_gets_its_status_and_one_sentence(
@@ -173,8 +215,9 @@ def test_where_one_of_several_choices_cannot_be_taken_in_none_stays(served: Serv
     assert service is not None
     service.limit, limit = 2, service.limit
     try:
-        with pytest.raises(openai.RateLimitError):
-            client(served).chat.completions.create(model="chat", messages=HELLO, n=4)
+        for stream in (False, True):
+            with pytest.raises(openai.RateLimitError):
+                client(served).chat.completions.create(model="chat", messages=HELLO, n=4, stream=stream)
     finally:
         service.limit = limit
     assert wait_until_idle(served)
