@@ -19,6 +19,17 @@ from pathlib import Path
 HERD = [sys.executable, "-c", "from herd.cli import main; main()"]
 _DIM, _FFN = 2048, 8192
 _SHARD = 700_000_000
+_SHARDS = ("--shard-bytes", str(_SHARD))
+DIRECTIONS = (
+    ("hf", "meta", ("--to", "meta")),
+    ("meta", "hf-of-meta", ("--to", "hf", *_SHARDS)),
+    ("hf", "meta-2", ("--to", "meta", "--ranks", "2")),
+    ("meta-2", "hf-of-meta-2", ("--to", "hf", *_SHARDS)),
+    ("hf", "bf16.gguf", ("--to", "gguf")),
+    ("bf16.gguf", "hf-of-gguf", ("--to", "hf", *_SHARDS)),
+    ("hf", "q8_0.gguf", ("--to", "gguf", "--type", "q8_0")),
+    ("hf", "q4_k.gguf", ("--to", "gguf", "--type", "q4_k")),
+)
 
 
 def make_checkpoint(out: Path, layers: int, vocab: int) -> None:
@@ -77,6 +88,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--vocab", type=int, default=128_256)
     parser.add_argument("--scratch", type=Path, help="where to work; a temporary folder without it")
+    parser.add_argument("--only", default="", help="the directions with this in a name, for example meta-2 or gguf")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.make:
@@ -87,16 +99,9 @@ def main() -> None:
         shape = ["--layers", str(options.layers), "--vocab", str(options.vocab)]
         subprocess.run([sys.executable, __file__, "--make", str(place / "hf"), *shape], check=True)
         print(f"idle: {measured([sys.executable, '-c', 'import herd.formats.convert'])[0]:.0f} MB")
-        for source, name, line in (
-            ("hf", "meta", ["--to", "meta"]),
-            ("meta", "hf-of-meta", ["--to", "hf", "--shard-bytes", str(_SHARD)]),
-            ("hf", "meta-2", ["--to", "meta", "--ranks", "2"]),
-            ("meta-2", "hf-of-meta-2", ["--to", "hf", "--shard-bytes", str(_SHARD)]),
-            ("hf", "bf16.gguf", ["--to", "gguf"]),
-            ("bf16.gguf", "hf-of-gguf", ["--to", "hf", "--shard-bytes", str(_SHARD)]),
-            ("hf", "q8_0.gguf", ["--to", "gguf", "--type", "q8_0"]),
-            ("hf", "q4_k.gguf", ["--to", "gguf", "--type", "q4_k"]),
-        ):
+        for source, name, line in DIRECTIONS:
+            if options.only not in f"{source} {name}":
+                continue
             peak, seconds = measured([*HERD, "convert", str(place / source), str(place / name), *line])
             verdict = ""
             if name.startswith("hf-of"):
