@@ -40,12 +40,12 @@ def _options(
 for _verb in (
     *(runs.run, runs.plan, runs.report, runs.lineage, runs.chat, runs.serve),
     *(data.pages, data.curate, data.tasks, data.index, data.withhold),
-    *(corpus.extract,),
+    *(corpus.extract, corpus.what_if),
     *(data.tokenizer, data.extend, data.tokenize),
     *(models.pretrain, models.dialogues, models.sft, models.preferences, models.reward, models.sample, models.dpo),
     *(models.average, models.guard, models.evaluate, checkpoints.convert),
 ):
-    app.command(_verb.__name__)(refusing(_verb))
+    app.command(_verb.__name__.replace("_", "-"))(refusing(_verb))
 scale.command("fit")(refusing(scaling.scale_fit))
 scale.command("downstream")(refusing(scaling.scale_downstream))
 app.add_typer(scale, name="scale")

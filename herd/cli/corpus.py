@@ -1,4 +1,4 @@
-"""The verbs around a corpus, on files of one's own: ``herd extract``."""
+"""The verbs around a corpus, on files of one's own: ``herd extract | what-if``."""
 
 import sys
 from pathlib import Path
@@ -25,3 +25,22 @@ def extract(
     row = {name: getattr(found, name) for name in names}
     shown = {"text": found.text, "markdown": found.markdown, "json": json.dumps(row, ensure_ascii=False, indent=2)}
     typer.echo(shown[form].encode("utf-8", "replace"))
+
+
+def what_if(
+    corpus: Annotated[Path, typer.Argument(help="a corpus that Herd made")],
+    limits: Annotated[list[str], typer.Argument(metavar="LIMIT...", help="new limits, as in 'words>=50'")],
+    form: Annotated[Literal["text", "json"], typer.Option("--format", help="what to print")] = "text",
+) -> None:
+    """Print what a corpus would keep under other thresholds, by source, language, domain and year; no new run."""
+    import json
+
+    from herd.corpus.rules import HeuristicsConfig
+    from herd.corpus.what_if import as_text
+    from herd.corpus.what_if import what_if as tell
+    from herd.pipeline.lineage import ancestors
+
+    made_by = (ancestor.manifest.config.get("heuristics") for ancestor in ancestors(corpus))
+    settings = next((found for found in made_by if found is not None), {})
+    table = tell(corpus, limits, HeuristicsConfig.model_validate(settings))
+    typer.echo(json.dumps(table, ensure_ascii=False, indent=2) if form == "json" else as_text(table))

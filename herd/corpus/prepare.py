@@ -20,12 +20,14 @@ from herd.corpus.divergence import DivergenceConfig, count_words
 from herd.corpus.documents import Row
 from herd.corpus.domains import DomainConfig, classify
 from herd.corpus.extract import extract_page
-from herd.corpus.heuristics import HeuristicsConfig, Rule, View, build_rules, judge, remove_repeated_lines
+from herd.corpus.heuristics import build_rules, judge
 from herd.corpus.language import Language, LanguageConfig, identify, reject_language
 from herd.corpus.lines import line_keys
 from herd.corpus.pages import Page
 from herd.corpus.privacy import PrivacyConfig, redact, reject_private
 from herd.corpus.quality import QualityConfig, is_reference, prose, sample
+from herd.corpus.repeated_lines import remove_repeated_lines
+from herd.corpus.rules import HeuristicsConfig, Rule, View
 from herd.corpus.words import Hashes
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError

@@ -4,7 +4,9 @@ import random
 
 import pytest
 
-from herd.corpus.heuristics import HeuristicsConfig, View, build_rules, judge, remove_repeated_lines
+from herd.corpus.heuristics import build_rules, judge
+from herd.corpus.repeated_lines import remove_repeated_lines
+from herd.corpus.rules import HeuristicsConfig, View
 from herd.corpus.words import split_words
 
 CONFIG = HeuristicsConfig()

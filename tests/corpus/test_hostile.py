@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 
 from herd.corpus.domains import code_density, math_density
 from herd.corpus.extract import extract, extract_html
-from herd.corpus.heuristics import HeuristicsConfig, View, build_rules, judge, remove_repeated_lines
+from herd.corpus.heuristics import build_rules, judge
 from herd.corpus.markdown import plain_text
 from herd.corpus.nesting import is_bounded
 from herd.corpus.privacy import PrivacyConfig, redact
+from herd.corpus.repeated_lines import remove_repeated_lines
+from herd.corpus.rules import HeuristicsConfig, View
 from herd.corpus.words import strip_markup
 
 PROSE = "<p>The river rises in the hills to the north, and it runs for many miles before it meets the sea.</p>"
