@@ -8,6 +8,7 @@
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -25,7 +26,7 @@ JSON_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 MAP_FILE = "special_tokens_map.json"
 DEFAULT_DIALECT = "herd"
-_DIALECT_KEY = "chat_dialect"
+_NAMED_DIALECT = re.compile(r'\{#- Herd, dialect "([^"]*)"')
 _PUBLISHED_MARKS = ("builtin_tools", "Cutting Knowledge Date: December 2023", "Given the following functions")
 """What tells the template published with Llama 3.1 from others."""
 
@@ -180,21 +181,24 @@ def merges_of(ranks: Mapping[bytes, int]) -> list[tuple[str, str]]:
 
 
 def read_dialect(path: Path) -> str:
-    """The chat dialect of a tokenizer's directory: as Herd names it there, else by the template, else the house's own.
+    """The chat dialect of a tokenizer's directory, known by its chat template, which goes with it into every format.
 
-    ``HerdError`` if a dialect is named that does not exist.
+    Herd's templates name theirs; other templates than the published one are taken for the house's own dialect.
+    ``HerdError`` if one is named that does not exist.
     """
     directory = path if path.is_dir() else path.parent
-    config = read_json(directory / CONFIG_FILE) if (directory / CONFIG_FILE).is_file() else {}
-    config = config if isinstance(config, dict) else {}
-    if (named := config.get(_DIALECT_KEY)) is not None:
-        if named not in DIALECTS:
-            raise HerdError(f"{directory / CONFIG_FILE}: there is no chat dialect {named!r}; use {', '.join(DIALECTS)}")
-        return str(named)
-    beside = directory / "chat_template.jinja"
-    template = beside.read_text(encoding="utf-8") if beside.is_file() else config.get("chat_template")
-    published = isinstance(template, str) and all(mark in template for mark in _PUBLISHED_MARKS)
-    return "huggingface" if published else DEFAULT_DIALECT
+    beside, config = directory / "chat_template.jinja", directory / CONFIG_FILE
+    data = read_json(config) if config.is_file() else {}
+    template = data.get("chat_template") if isinstance(data, dict) else None
+    if beside.is_file():
+        template = beside.read_text(encoding="utf-8", errors="replace")
+    if not isinstance(template, str):
+        return DEFAULT_DIALECT
+    if named := _NAMED_DIALECT.match(template):
+        if named[1] not in DIALECTS:
+            raise HerdError(f"{directory}: there is no chat dialect {named[1]!r}; use {', '.join(DIALECTS)}")
+        return named[1]
+    return "huggingface" if all(mark in template for mark in _PUBLISHED_MARKS) else DEFAULT_DIALECT
 
 
 def write(directory: Path, ranks: Mapping[bytes, int], special_tokens: Sequence[str], dialect: str) -> None:
@@ -212,7 +216,6 @@ def write(directory: Path, ranks: Mapping[bytes, int], special_tokens: Sequence[
     config = {
         "added_tokens_decoder": decoder,
         **names,
-        _DIALECT_KEY: dialect,
         "chat_template": chat_template(dialect),
         "clean_up_tokenization_spaces": False,
         "model_input_names": ["input_ids", "attention_mask"],
@@ -225,7 +228,11 @@ def chat_template(dialect: str = DEFAULT_DIALECT) -> str:
     """The Jinja template that renders messages as ``ChatFormat`` does, for readers of ``tokenizer_config.json``."""
     file = "meta" if dialect == "meta-function-tags" else dialect
     source = package_files("herd.tokenizer").joinpath(f"templates/{file}.jinja").read_text(encoding="utf-8")
-    constants = {"SEARCH_TOOLS": DIALECTS[dialect].searches, "FUNCTION_TAGS": dialect == "meta-function-tags"}
+    constants = {
+        "DIALECT": dialect,
+        "SEARCH_TOOLS": DIALECTS[dialect].searches,
+        "FUNCTION_TAGS": dialect == "meta-function-tags",
+    }
     for name, value in constants.items():
         source = source.replace(name, json.dumps(value))
     return source

@@ -133,20 +133,24 @@ def test_functions_need_a_first_user_message(readers: dict[str, Reader]) -> None
 
 
 def test_a_directory_brings_its_dialect(small: Tokenizer, tmp_path: Path) -> None:
-    small.save(tmp_path)
-    assert Tokenizer.load(tmp_path).dialect == Tokenizer.load(tmp_path / "tokenizer.model").dialect == "herd"
-    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    named = config.pop("chat_dialect")
-    assert named == "herd"
+    Tokenizer(small.ranks, dialect="meta").save(tmp_path)
     path = tmp_path / "tokenizer_config.json"
-    marks = "{{ builtin_tools }} Cutting Knowledge Date: December 2023 Given the following functions"
-    for change, expected in (({}, "herd"), ({"chat_template": marks}, "huggingface"), ({"chat_template": 3}, "herd")):
-        path.write_text(json.dumps(config | change))
+    config = json.loads(path.read_text())
+    assert Tokenizer.load(tmp_path).dialect == Tokenizer.load(tmp_path / "tokenizer.model").dialect == "meta"
+    published = "{{ builtin_tools }} Cutting Knowledge Date: December 2023 Given the following functions"
+    for template, expected in ((published, "huggingface"), ("{{ messages }}", "herd"), (3, "herd"), (None, "herd")):
+        path.write_text(json.dumps(config | {"chat_template": template}))
         assert Tokenizer.load(tmp_path).dialect == expected
     path.write_text("[]")
     assert Tokenizer.load(tmp_path).dialect == "herd"
-    (tmp_path / "chat_template.jinja").write_text(marks)
+    (tmp_path / "chat_template.jinja").write_text(published)
     assert Tokenizer.load(tmp_path).dialect == "huggingface"
-    path.write_text(json.dumps(config | {"chat_dialect": "chatml"}))
-    with pytest.raises(HerdError, match=r"tokenizer_config\.json: there is no chat dialect 'chatml'; use herd, meta"):
+    (tmp_path / "chat_template.jinja").write_text('{#- Herd, dialect "chatml" -#}')
+    with pytest.raises(HerdError, match="there is no chat dialect 'chatml'; use herd, meta"):
         Tokenizer.load(tmp_path)
+
+
+def test_what_transformers_saves_again_keeps_the_dialect(readers: dict[str, Reader], tmp_path: Path) -> None:
+    for dialect, reader in readers.items():
+        reader.theirs.save_pretrained(tmp_path / dialect)
+        assert Tokenizer.load(tmp_path / dialect).dialect == dialect
