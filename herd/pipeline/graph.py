@@ -17,6 +17,7 @@ from herd.foundation.files import finish_directory, write_text
 from herd.foundation.progress import Progress
 from herd.pipeline.disk import naming_a_full_disk
 from herd.pipeline.manifest import FINGERPRINT_FILE, Manifest, content_digest, describe_files, environment, fingerprint
+from herd.pipeline.sources import installed
 from herd.pipeline.spent import Spent
 
 PARTIAL = ".partial"
@@ -121,6 +122,7 @@ def make_artifact(
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         peak_memory_bytes=spent.peak_bytes,
         environment=environment(),
+        sources=installed(),
     )
     manifest.write(partial)
     finish_directory(partial, final)

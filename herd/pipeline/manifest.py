@@ -28,7 +28,8 @@ _RECORDED_PACKAGES = ("torch", "numpy", "pyarrow", "tokenizers", "tiktoken")
 class Manifest:
     """The record of one finished artifact; ``files`` maps a relative path to its digest, size and time of change.
 
-    ``seconds`` and ``peak_memory_bytes`` are those of all processes that worked on it, one after another.
+    ``seconds`` and ``peak_memory_bytes`` are those of all processes that worked on it, one after another; ``sources``
+    are digests of Herd's own rooms, which decide no fingerprint (``herd.pipeline.sources``).
     """
 
     stage: str
@@ -43,6 +44,7 @@ class Manifest:
     peak_memory_bytes: int
     herd_version: str = herd.__version__
     environment: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
         """Writes ``manifest.json`` into ``directory``."""

@@ -12,6 +12,7 @@ from herd.pipeline.lock import exclusive
 from herd.pipeline.manifest import FILE as MANIFEST
 from herd.pipeline.planning import plan_file
 from herd.pipeline.recipe import Recipe
+from herd.pipeline.sources import remark
 from herd.pipeline.stages import build
 from herd.report.page import write_report
 from herd.tools.sandbox import Sandbox
@@ -22,10 +23,12 @@ def raise_herd(recipe: Recipe, progress: Progress) -> str:
     """Brings every artifact of the recipe up to date; returns what to say at the end."""
     started = time.monotonic()
     with exclusive(recipe.output):
-        for sentence in what_is_missing():
+        stages = build(recipe)
+        changed = remark(recipe.output, [stage.name for stage in stages])
+        for sentence in [*what_is_missing(), *([changed] if changed else [])]:
             progress.say(sentence)
         keep_plan(recipe)
-        outcomes = run_graph(build(recipe), recipe.output, progress)
+        outcomes = run_graph(stages, recipe.output, progress)
         if not is_published(recipe.output, [outcome.stage for outcome in outcomes]):
             publish(recipe)
     return _summary(recipe, outcomes, time.monotonic() - started)

@@ -83,6 +83,7 @@ def test_a_second_run_does_nothing_and_says_so_in_under_ten_seconds(run: Path) -
     started = time.monotonic()
     again = herd("run", "mini", "--set", f"output={run}")
     assert "nothing to do" in again.stdout
+    assert "made before" not in again.stderr
     assert time.monotonic() - started < 10
 
 
