@@ -8,6 +8,7 @@ Hugging Face directories hold language models and reward models, the other two f
 from pathlib import Path
 from typing import Literal
 
+import torch
 from pydantic import Field
 
 from herd.formats.gguf.reader import GgufSource
@@ -45,16 +46,19 @@ def convert(config: ConvertConfig, source: Path, out: Path, progress: Progress) 
 
     An interrupted call goes on where it was.  ``HerdError`` names the file and the tensor that hinder it.
     """
-    opened = open_source(source)
+    opened = open_source(source, FLOAT_TYPES.get(config.type or ""))
     if not config.tokenizer:
         opened.tokenizer = None
     move_tensors(opened, _open_sink(config, opened, out), progress)
 
 
-def open_source(path: Path) -> TensorSource:
-    """Opens a checkpoint of any format, which its files tell; all but its values is checked."""
+def open_source(path: Path, dtype: torch.dtype | None = None) -> TensorSource:
+    """Opens a checkpoint of any format, which its files tell; all but its values is checked.
+
+    ``dtype`` is the type that is wanted in the end, which saves memory where the source is quantised.
+    """
     if path.is_file():
-        return GgufSource(path)
+        return GgufSource(path, dtype)
     if not path.is_dir():
         raise HerdError(f"{path}: there is no such file or directory")
     if (path / PARAMS_FILE).is_file() or any(path.glob("consolidated.*.pth")):
@@ -63,7 +67,7 @@ def open_source(path: Path) -> TensorSource:
     if found and not (path / "config.json").is_file():
         if len(found) > 1:
             raise HerdError(f"{path}: holds {len(found)} GGUF files; name one of them, such as {found[0]}")
-        return GgufSource(found[0])
+        return GgufSource(found[0], dtype)
     return HuggingFaceSource(path)
 
 

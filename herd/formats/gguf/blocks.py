@@ -45,12 +45,12 @@ def encode(values: Tensor, kind: BlockType) -> Tensor:
     return out.view(-1)
 
 
-def decode(data_B: Tensor, kind: BlockType) -> Tensor:
-    """The values behind flat bytes: a view for the plain types, a fresh float32 tensor for the others."""
+def decode(data_B: Tensor, kind: BlockType, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The values behind flat bytes: a view in their own type for the plain ones, a fresh ``dtype`` for the others."""
     if kind in PLAIN:
         return data_B.view(PLAIN[kind])
     blocks = data_B.view(-1, kind.bytes)
-    out = torch.empty(blocks.shape[0], kind.values, dtype=torch.float32)
+    out = torch.empty(blocks.shape[0], kind.values, dtype=dtype)
     step = _STRETCH // kind.values
     for start in range(0, blocks.shape[0], step):
         out[start : start + step] = _CODECS[kind].unpack(blocks[start : start + step])

@@ -4,7 +4,8 @@
     source.read("model.layers.0.self_attn.q_proj.weight")       # float32, dequantised
 
 Every tensor of a file comes in one type: in the half-precision type of its matrices where the vectors, which GGUF
-keeps in float32, are exact in it too, and in float32 otherwise, in which all that is quantised is exact.
+keeps in float32, are exact in it too, and in float32 otherwise, in which all that is quantised is exact.  Who wants
+another type in the end says so beforehand, which spares the memory of the largest tensor in float32.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from herd.formats.gguf.description import read_config
 from herd.formats.gguf.names import ROPE_FACTORS, gguf_name
 from herd.formats.gguf.rotary import rotated_heads, to_halves
 from herd.formats.gguf.vocabulary import find_tokenizer
-from herd.formats.tensors import TensorInfo, check_tensors, expected_shapes, fingerprint_of, require_finite
+from herd.formats.tensors import TensorInfo, cast, check_tensors, expected_shapes, fingerprint_of, require_finite
 
 
 class GgufSource:
@@ -27,13 +28,16 @@ class GgufSource:
 
     reward = False
 
-    def __init__(self, path: Path) -> None:
-        """Checks header, metadata and tensor table; ``HerdError`` names the file and the key or tensor."""
+    def __init__(self, path: Path, dtype: torch.dtype | None = None) -> None:
+        """Checks header, metadata and tensor table; ``HerdError`` names the file and the key or tensor.
+
+        ``dtype`` is the type that every tensor is given in, without it the one that is exact for all of them.
+        """
         self.path = path
         self._file = GgufFile(path)
         self.config = read_config(self._file)
         self.tokenizer = find_tokenizer(self._file)
-        dtype = _exact_type(self._file)
+        dtype = dtype or _exact_type(self._file)
         found = {
             name: TensorInfo(stored.shape, dtype) for name, stored in self._file.tensors.items() if name != ROPE_FACTORS
         }
@@ -44,8 +48,9 @@ class GgufSource:
     def read(self, name: str) -> Tensor:
         """One tensor; its memory is a private map of the file, or its own where it was dequantised or reordered."""
         stored = self._file.tensors[gguf_name(name)]
-        tensor = decode(self._file.data(stored.name), stored.kind).view(stored.shape)
-        tensor = require_finite(self.path, stored.name, tensor).to(self.tensors[name].dtype)
+        dtype = self.tensors[name].dtype
+        tensor = decode(self._file.data(stored.name), stored.kind, dtype).view(stored.shape)
+        tensor = cast(stored.name, require_finite(self.path, stored.name, tensor), dtype)
         heads = rotated_heads(name, self.config)
         return to_halves(tensor, heads) if heads else tensor
 

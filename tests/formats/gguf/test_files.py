@@ -206,6 +206,14 @@ def test_half_precision_files_with_finer_vectors_are_read_in_single_precision(mo
     assert {info.dtype for info in source.tensors.values()} == {torch.float32}
 
 
+@pytest.mark.parametrize("type", ["f32", "bf16", "q4_k"])
+def test_a_type_that_is_asked_for_is_rounded_to_once(models: Models, type: str) -> None:
+    exact, half = GgufSource(models.file(type)), GgufSource(models.file(type), torch.bfloat16)
+    for name, info in half.tensors.items():
+        assert info.dtype == torch.bfloat16
+        assert torch.equal(half.read(name), exact.read(name).to(torch.bfloat16))
+
+
 def test_what_gguf_cannot_express_is_refused(models: Models, tmp_path: Path) -> None:
     directory = models.directory()
     with pytest.raises(HerdError, match="not written as 'q3_k'; the types are f32, f16"):
