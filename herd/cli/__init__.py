@@ -40,7 +40,7 @@ def _options(
 for _verb in (
     *(runs.run, runs.plan, runs.report, runs.lineage, runs.chat, runs.serve),
     *(data.pages, data.curate, data.tasks, data.index, data.withhold),
-    *(corpus.extract, corpus.what_if),
+    *(corpus.extract, corpus.what_if, corpus.decontaminate),
     *(data.tokenizer, data.extend, data.tokenize),
     *(models.pretrain, models.dialogues, models.sft, models.preferences, models.reward, models.sample, models.dpo),
     *(models.average, models.guard, models.evaluate, checkpoints.convert),

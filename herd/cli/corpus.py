@@ -1,10 +1,12 @@
-"""The verbs around a corpus, on files of one's own: ``herd extract | what-if``."""
+"""The verbs around a corpus, on files of one's own: ``herd extract | what-if | decontaminate``."""
 
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from herd.cli.options import ConfigFile, Out, Overrides, make, numbered, read_settings
 
 
 def extract(
@@ -41,6 +43,32 @@ def what_if(
     from herd.pipeline.lineage import ancestors
 
     made_by = (ancestor.manifest.config.get("heuristics") for ancestor in ancestors(corpus))
-    settings = next((found for found in made_by if found is not None), {})
+    settings: dict[str, object] = next((found for found in made_by if found is not None), {})
     table = tell(corpus, limits, HeuristicsConfig.model_validate(settings))
     typer.echo(json.dumps(table, ensure_ascii=False, indent=2) if form == "json" else as_text(table))
+
+
+def decontaminate(
+    corpus: Annotated[Path, typer.Argument(help="a corpus that Herd made")],
+    benchmarks: Annotated[
+        list[Path], typer.Argument(help="files or folders of evaluation sets: JSONL, JSON, CSV, TSV, Parquet, text")
+    ],
+    out: Out,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Cut out of a corpus' training documents what they share with evaluation sets; report each set."""
+    from herd.corpus.decontaminate import DecontaminateConfig, as_text
+    from herd.corpus.decontaminate import decontaminate as stage
+    from herd.foundation.files import read_json
+
+    settings = read_settings(DecontaminateConfig, config, overrides)
+    inputs = {"corpus": corpus, **numbered("benchmark", benchmarks)}
+    make(
+        "decontaminate",
+        settings,
+        inputs,
+        out,
+        lambda place, progress: stage(settings, corpus, benchmarks, place, progress, name_items=True),
+    )
+    typer.echo(as_text(read_json(out / "stats.json")["decontamination"]))

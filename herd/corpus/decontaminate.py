@@ -11,7 +11,7 @@ whole what is held out (``withhold``); ``Detector`` is what both use.
 import bisect
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,28 +19,18 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from herd.corpus.benchmarks import read_benchmarks
 from herd.corpus.documents import REASONS, DocumentWriter, read_documents, read_schema
+from herd.corpus.tables import table_text
 from herd.corpus.withhold import Withholder
 from herd.corpus.words import Hashes, hash_ngrams, hash_words, split_words, strip_markup
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
-from herd.foundation.files import read_json, read_jsonl, write_json
+from herd.foundation.files import read_json, read_jsonl, write_json, write_jsonl
 from herd.foundation.progress import Progress
 
 _WITHHOLD, _DECONTAMINATE = "withhold", "decontaminate"
 _STEPS = {_WITHHOLD: "withhold held-out passages", _DECONTAMINATE: "decontaminate evaluation texts"}
-_TEXT_FIELDS = (
-    "text",
-    "texts",
-    "prompt",
-    "completion",
-    "question",
-    "answer",
-    "reference",
-    "references",
-    "choices",
-    "messages",
-)
 
 
 class DecontaminateConfig(Config):
@@ -62,38 +52,17 @@ class Item:
     words: int
 
 
-def load_items(path: Path, config: DecontaminateConfig) -> list[Item]:
-    """Reads a JSONL file, or every ``*.jsonl`` of a directory; the file's name is the benchmark's.
-
-    A row holds its texts in any of the fields text(s), prompt, completion, question, answer, reference(s), choices and
-    messages; each is compared by itself.
+def load_items(paths: Path | Sequence[Path], config: DecontaminateConfig) -> list[Item]:
+    """The texts of files and folders of evaluation sets, read by ``benchmarks``, as n-grams.
 
     Raises:
         HerdError: nothing there, or a row without a text.
     """
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    if not files:
-        raise HerdError(f"{path}: holds no evaluation texts (expected *.jsonl)")
     items = []
-    for file in files:
-        for number, row in enumerate(read_jsonl(file), start=1):
-            texts = list(_texts(row)) if isinstance(row, dict) else []
-            if not texts:
-                raise HerdError(f"{file}, row {number}: has no text in any of the fields {', '.join(_TEXT_FIELDS)}")
-            for text in texts:
-                hashes = _hash(text)
-                grams = hash_ngrams(hashes, config.ngram)
-                items.append(Item(file.stem, str(row.get("id", number)), grams, len(hashes)))
+    for found in read_benchmarks([paths] if isinstance(paths, Path) else paths):
+        hashes = _hash(found.text)
+        items.append(Item(found.benchmark, found.item, hash_ngrams(hashes, config.ngram), len(hashes)))
     return items
-
-
-def _texts(row: dict[str, Any]) -> Iterator[str]:
-    for name in _TEXT_FIELDS:
-        value = row.get(name)
-        for entry in value if isinstance(value, list) else [value]:
-            text = entry.get("content") if isinstance(entry, dict) else entry
-            if isinstance(text, str) and text.strip():
-                yield text
 
 
 def _hash(text: str) -> Hashes:
@@ -177,6 +146,14 @@ class Detector:
             row |= {"documents": self._documents[benchmark], "characters": self._characters[benchmark]}
         return table
 
+    def shares(self) -> Iterator[dict[str, Any]]:
+        """Every text that was found, with the share of its words that lie in shared n-grams."""
+        for item in self._items:
+            share = self._share(item)
+            if share > 0:
+                contaminated = share >= self._config.contaminated
+                yield {"benchmark": item.benchmark, "item": item.name, "share": share, "contaminated": contaminated}
+
     def _share(self, item: Item) -> float:
         if not len(item.grams):
             return 0.0
@@ -184,6 +161,13 @@ class Detector:
         for start in np.flatnonzero(self._seen[np.searchsorted(self._index, item.grams)]):
             covered[start : start + self._config.ngram] = True
         return float(covered.mean())
+
+
+def as_text(report: dict[str, dict[str, Any]]) -> str:
+    """A detector's report for a terminal: one line a benchmark."""
+    columns = ("items", "too_short", "found", "contaminated", "documents", "characters")
+    head = ("benchmark", "texts", "too short", "found", "contaminated", "in documents", "characters cut")
+    return table_text([head, *((name, *(f"{row[column]:,}" for column in columns)) for name, row in report.items())])
 
 
 def _block(lines: list[str], line: int) -> range:
@@ -199,16 +183,18 @@ def _block(lines: list[str], line: int) -> range:
 def decontaminate(
     config: DecontaminateConfig,
     corpus: Path,
-    evaluation_texts: Path,
+    evaluation_texts: Path | Sequence[Path],
     out: Path,
     progress: Progress,
     held_out: Path | None = None,
+    name_items: bool = False,
 ) -> None:
     """Writes the corpus to ``out`` without what its training documents share with ``evaluation_texts``.
 
     The passages and sentences of ``held_out`` (JSONL, see ``withhold``) are cut out before.  Held-out documents and
     passages stay as they are, since a test may be answered from a page that is looked up; ``stats.json`` is the
-    corpus's with the new steps of the funnel and the new report.
+    corpus's with the new steps of the funnel and the new report.  ``name_items`` also writes ``contamination.jsonl``,
+    the texts that were found.
 
     Raises:
         HerdError: no evaluation texts, or no document is left for training.
@@ -236,7 +222,7 @@ def decontaminate(
             else:
                 documents.add(row | {"text": text})
     if not documents.documents:
-        raise HerdError(f"{corpus}: no document is left for training beside {evaluation_texts}")
+        raise HerdError(f"{corpus}: no document is left for training beside the evaluation texts")
     for name in ("heldout", "passages.parquet", "quality.bin"):
         _copy(corpus / name, out / name)
     stats = read_json(corpus / "stats.json")
@@ -244,6 +230,8 @@ def decontaminate(
     for step in _STEPS if held_out is not None else (_DECONTAMINATE,):
         stats["funnel"].append(account[step].after(step, stats["funnel"][-1], figures.get(step, {})))
     stats["decontamination"] = detector.report()
+    if name_items:
+        write_jsonl(out / "contamination.jsonl", detector.shares())
     write_json(out / "stats.json", stats)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from herd.corpus.documents import Row, read_documents, read_schema
 from herd.corpus.heuristics import build_rules
 from herd.corpus.rules import HeuristicsConfig, Rule, View
+from herd.corpus.tables import table_text
 from herd.foundation.errors import HerdError
 
 GROUPS = ("source", "language", "domain", "year")
@@ -118,10 +119,7 @@ def as_text(table: list[dict[str, Any]]) -> str:
     """The table for a terminal."""
     columns = (*_COUNTED, "characters", "characters then")
     head = ("", *_COUNTED, "characters", "then")
-    lines = [(f"{row['by']} {row['group']}".strip(), *(f"{row[name]:,}" for name in columns)) for row in table]
-    widths = [max(len(line[place]) for line in [head, *lines]) for place in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) if not place else cell.rjust(width) for place, (cell, width) in enumerate(cells))
-        for line in [head, *lines]
-        if (cells := list(zip(line, widths, strict=True)))
+    names = (f"{row['by']} {row['group']}".strip() for row in table)
+    return table_text(
+        [head, *((name, *(f"{row[key]:,}" for key in columns)) for name, row in zip(names, table, strict=True))]
     )

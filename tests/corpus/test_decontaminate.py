@@ -1,18 +1,24 @@
 """Planted leaks are found however they are copied, what only looks alike stays, and the report counts both."""
 
+import csv
+import gzip
+import io
 import json
 import random
 import textwrap
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from herd.cli import app
 from herd.corpus.decontaminate import DecontaminateConfig, Detector, decontaminate, load_items
 from herd.corpus.documents import REASONS, DocumentWriter, document_schema
 from herd.foundation.errors import HerdError
-from herd.foundation.files import write_json
+from herd.foundation.files import read_jsonl, write_json
 from herd.foundation.progress import Progress
 
 CONFIG = DecontaminateConfig()
@@ -156,3 +162,79 @@ def test_the_stage_cuts_training_and_leaves_held_out_documents(tmp_path: Path) -
     last = json.loads((out / "stats.json").read_text())["funnel"][-1]
     assert last["documents"] == 3
     assert last["characters"] == sum(len(row["text"]) for name in ("documents", "heldout") for row in tables[name])
+
+
+FORMATS = {
+    "jsonl": lambda rows: "".join(json.dumps(row) + "\n" for row in rows).encode(),
+    "jsonl.gz": lambda rows: gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()),
+    "json": lambda rows: json.dumps({"version": 1, "data": rows}).encode(),
+    "csv": lambda rows: _csv(rows, ","),
+    "tsv": lambda rows: _csv(rows, "\t"),
+    "parquet": lambda rows: _parquet(rows),
+    "txt": lambda rows: "\n\n".join(row["passage"] for row in rows).encode(),
+}
+
+
+def _csv(rows: list[dict[str, Any]], separator: str) -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, rows[0], delimiter=separator)
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_any_kind_of_file_with_any_columns(tmp_path: Path, form: str) -> None:
+    rows = [{"passage": _sentence(n), "label": "yes"} for n in range(4)]
+    (tmp_path / "sets" / "deep").mkdir(parents=True)
+    (tmp_path / "sets" / "deep" / f"exam.{form}").write_bytes(FORMATS[form](rows))
+    (tmp_path / "sets" / "readme.rst").write_text("no set")
+    detector = Detector(load_items([tmp_path / "sets"], CONFIG), CONFIG)
+    assert detector.matches(_rewrap(_sentence(2).upper())) == {"deep/exam"}
+    assert [row["share"] for row in detector.shares()] == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.parquet", b"PAR1 no"),
+        ("a.json", b"{"),
+        ("a.jsonl.gz", b"\x1f\x8b\x08"),
+        ("a.csv", b"\xff\xfe\xff"),
+        ("a.txt", b""),
+    ],
+)
+def test_broken_sets_are_named(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    if data:
+        with pytest.raises(HerdError, match=name):
+            load_items(tmp_path / name, CONFIG)
+    else:
+        assert load_items(tmp_path / name, CONFIG) == []
+
+
+def test_the_verb_reports_each_set_and_names_what_it_found(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    for name in ("documents", "heldout", "rejects"):
+        with DocumentWriter(corpus / name, document_schema((), REASONS if name == "rejects" else ())) as writer:
+            if name == "documents":
+                writer.add({"id": "a", "text": f"{_sentence(7, 60)}\n\n{_rewrap(_sentence(1))}"})
+    write_json(corpus / "stats.json", {"funnel": [{"step": "all", "documents": 1, "characters": 0, "heldout": 0}]})
+    gold = _write(tmp_path / "gold.jsonl", [{"id": n, "question": _sentence(n)} for n in range(3)])
+    (tmp_path / "notes.txt").write_text(_sentence(50))
+    line = ["decontaminate", *map(str, (corpus, gold, tmp_path / "notes.txt")), "--out", str(tmp_path / "clean")]
+    result = CliRunner().invoke(app, line)
+    assert result.exit_code == 0, result.output
+    assert [row.split()[:6] for row in result.output.splitlines()[-2:]] == [
+        ["gold", "3", "0", "1", "1", "1"], ["notes", "1", "0", "0", "0", "0"],
+    ]  # fmt: skip
+    (found,) = read_jsonl(tmp_path / "clean" / "contamination.jsonl")
+    assert (found["benchmark"], found["item"], found["contaminated"]) == ("gold", "1", True)
+    assert pq.read_table(tmp_path / "clean" / "documents")["text"].to_pylist() == [_sentence(7, 60)]
+    assert CliRunner().invoke(app, [*line[:2], str(tmp_path / "none"), *line[-2:]]).exit_code == 2
