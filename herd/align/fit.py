@@ -18,6 +18,7 @@ from herd.tokenizer.chat import ChatFormat
 from herd.tokenizer.tokenizer import Tokenizer
 from herd.train.compiled import CompileMode
 from herd.train.loop import BatchRamp, BatchSource, LossFunction, OptimizerConfig, TrainConfig, TrainReport, train
+from herd.train.precision import Precision
 
 
 class FitConfig(Config):
@@ -29,6 +30,7 @@ class FitConfig(Config):
     longest: int = Field(default=1024, gt=1, description="dialogues with more tokens are left out and counted")
     seed: int = 7
     compile: CompileMode = "auto"
+    precision: Precision = "auto"
     checkpoint_seconds: float = Field(default=60.0, gt=0)
 
 
@@ -78,6 +80,7 @@ def fit(
         sequence_length=config.tokens_per_step,
         seed=config.seed,
         compile=config.compile,
+        precision=config.precision,
         checkpoint_seconds=config.checkpoint_seconds,
         tensorboard=False,
     )

@@ -118,17 +118,15 @@ def _remember(config: ModelConfig, circuit: Circuit, attention: Attention, scale
     heads = _heads_of(config, attention)
     shared, content = _normed_sizes(config, circuit, memories=0)
     size = math.sqrt(_NEIGHBOUR_LOGIT * math.sqrt(config.head_dim)) / shared
-    heads.k_DE.zero_()
+    half = config.head_dim // 2
+    pairs = list(range(min(_NEIGHBOUR_PAIRS, half)))
+    heads.k_DE.copy_(_rows(config, (pairs, size * circuit.shared_E)))
     heads.v_DE.copy_(circuit.content_DE)
-    pairs, half = range(min(_NEIGHBOUR_PAIRS, config.head_dim // 2)), config.head_dim // 2
-    for pair in pairs:
-        heads.k_DE[pair] = size * circuit.shared_E
     for back, (q_DE, out_ED) in enumerate(heads.pairs, start=1):
-        q_DE.zero_()
-        for pair in pairs:
-            angle = back * _frequencies(config)[pair]
-            q_DE[pair] = size * math.cos(angle) * circuit.shared_E
-            q_DE[pair + half] = -size * math.sin(angle) * circuit.shared_E
+        angles = back * torch.tensor(_frequencies(config))[pairs, None]
+        turned = [pair + half for pair in pairs]
+        cosines, sines = size * angles.cos() * circuit.shared_E, size * angles.sin() * circuit.shared_E
+        q_DE.copy_(_rows(config, (pairs, cosines), (turned, -sines)))
         sketched = content * math.sqrt(len(circuit.sketch_MD) / config.head_dim)
         out_ED.copy_(scale / sketched * circuit.memories_SME[back - 1].T @ circuit.sketch_MD)
 
@@ -143,15 +141,20 @@ def _repeat(config: ModelConfig, circuit: Circuit, attention: Attention, scale: 
     rows = [row for pair in slow for row in (pair, pair + config.head_dim // 2)]
     last_rows, before_rows = rows[0::2][: len(last_ME)], rows[1::2][: len(last_ME)]
     size = math.sqrt(_MATCH * math.sqrt(config.head_dim))
-    heads.k_DE.zero_()
-    heads.k_DE[last_rows], heads.k_DE[before_rows] = size * last_ME, size * before_ME
+    heads.k_DE.copy_(_rows(config, (last_rows, size * last_ME), (before_rows, size * before_ME)))
     heads.v_DE.copy_(circuit.content_DE)
-    for two, (q_DE, out_ED) in zip((True, False), heads.pairs, strict=True):
-        q_DE.zero_()
-        q_DE[last_rows] = size * sketch_ME
-        if two:
-            q_DE[before_rows] = size * last_ME
+    present, before = (last_rows, size * sketch_ME), (before_rows, size * last_ME)
+    for wanted, (q_DE, out_ED) in zip(((present, before), (present,)), heads.pairs, strict=True):
+        q_DE.copy_(_rows(config, *wanted))
         out_ED.copy_(_COPY * scale * circuit.content_DE.T)
+
+
+def _rows(config: ModelConfig, *blocks: tuple[list[int], Tensor]) -> Tensor:
+    """A matrix (D, E) that is zero but for the rows that are given."""
+    matrix_DE = torch.zeros(config.head_dim, config.dim)
+    for rows, block in blocks:
+        matrix_DE[rows] = block
+    return matrix_DE
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from herd.train.batch import BatchSource, LossFunction
 from herd.train.checkpoint import Checkpoints
 from herd.train.compiled import CompiledLayers, CompileMode, decide_compile
 from herd.train.metrics import MetricsLog
+from herd.train.precision import Precision, in_precision
 from herd.train.schedule import BatchRamp, OptimizerConfig, learning_rate
 
 HeldOut = Callable[[Any], dict[str, float]]
@@ -48,6 +49,7 @@ class TrainConfig(Config):
     micro_tokens: int = Field(default=4096, gt=0, description="tokens that go through the network at once, at most")
     seed: int = 0
     compile: CompileMode = "auto"
+    precision: Precision = "auto"
     average: AverageConfig = AverageConfig()
     checkpoint_seconds: float = Field(default=60.0, gt=0, description="longest time between two checkpoints")
     checkpoint_steps: int | None = Field(
@@ -182,7 +184,8 @@ class TrainRun:
         total, weight, tokens, flops = 0.0, 0.0, 0, 0.0
         figures: dict[str, float] = {}
         for batch in self.source.batches(number):
-            parts = self.loss(self.model, batch.to(self.device))
+            with in_precision(self.config.precision, self.device):
+                parts = self.loss(self.model, batch.to(self.device))
             parts.total_sum.backward()
             total += float(parts.total_sum.detach())
             weight += float(parts.weight)

@@ -25,6 +25,7 @@ from herd.train.average import AverageConfig
 from herd.train.batch import next_token_loss
 from herd.train.compiled import CompileMode
 from herd.train.loop import TrainConfig, train
+from herd.train.precision import Precision
 from herd.train.pretrain import PretrainSource, held_out_batches
 from herd.train.schedule import BatchRamp, OptimizerConfig, RampStep
 from herd.train.stream import Mix, TokenStream
@@ -54,6 +55,7 @@ class PretrainConfig(Config):
     micro_tokens: int = Field(4096, gt=0)
     held_out_tokens: int = Field(40_000, gt=0, description="held-out tokens of each domain that are measured")
     compile: CompileMode = "auto"
+    precision: Precision = "auto"
     checkpoint_seconds: float = Field(60.0, gt=0)
     seed: int = 0
 
@@ -79,6 +81,7 @@ class PretrainConfig(Config):
             micro_tokens=self.micro_tokens,
             seed=self.seed,
             compile=self.compile,
+            precision=self.precision,
             average=self.average,
             checkpoint_seconds=self.checkpoint_seconds,
         )

@@ -81,7 +81,13 @@ def _one_gradient(tmp_path: Path, rows: int) -> tuple[float, dict[str, Tensor]]:
     parts = [documents[start : start + rows] for start in range(0, len(documents), rows)]
     source = Fixed(*(document_batch([ids for ids, _ in part], [mask for _, mask in part]) for part in parts))
     model = _model()
-    run = TrainRun(_config(optimizer=OptimizerConfig(clip=1e9)), model, source, next_token_loss, tmp_path / str(rows))
+    run = TrainRun(
+        _config(optimizer=OptimizerConfig(clip=1e9), precision="fp32"),
+        model,
+        source,
+        next_token_loss,
+        tmp_path / str(rows),
+    )
     step = run.accumulate(0, 0.0)
     return step.loss, {
         name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None
