@@ -1,4 +1,4 @@
-"""The verbs around a corpus, on files of one's own: ``herd extract | what-if | decontaminate``."""
+"""The verbs around a corpus, on files of one's own: ``herd fetch | extract | what-if | decontaminate``."""
 
 import sys
 from pathlib import Path
@@ -27,6 +27,27 @@ def extract(
     row = {name: getattr(found, name) for name in names}
     shown = {"text": found.text, "markdown": found.markdown, "json": json.dumps(row, ensure_ascii=False, indent=2)}
     typer.echo(shown[form].encode("utf-8", "replace"))
+
+
+def common_crawl(
+    snapshot: Annotated[str, typer.Option(help="as CC-MAIN-2024-10")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where to; a second call brings what is missing")],
+    segments: Annotated[str, typer.Option(help="numbers from 0, ranges and names, as 0-3,7; none: list them")] = "",
+    files: Annotated[int | None, typer.Option(min=1, help="how many files of each segment; all, if left out")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """List the segments of a Common Crawl snapshot, or download their files, going on where an earlier call was."""
+    from herd.corpus.fetch import CommonCrawlConfig, fetch, list_segments
+    from herd.foundation.progress import Progress
+
+    given = [f"snapshot={snapshot}", f"segments='{segments}'", *([f"files={files}"] if files else [])]
+    settings = read_settings(CommonCrawlConfig, config, [*given, *(overrides or [])])
+    if not settings.segments:
+        for number, (name, paths) in enumerate(list_segments(settings).items()):
+            typer.echo(f"{number}\t{name}\t{len(paths)} files")
+        return
+    print(f"{out}: {len(fetch(settings, out, Progress(sys.stderr)))} files are there")
 
 
 def what_if(
