@@ -1,8 +1,9 @@
 """The verbs of the command line, one thin function each: ``herd --help``.
 
-``runs`` holds the verbs for a whole run, ``scaling`` those for tables of finished ones, ``data`` and ``models`` those
-for one stage alone on files of one's own.  What a verb needs is imported when it is called, so that ``herd --help``
-answers at once.  Exit status 0 on success, 2 on a mistake that the user can mend, with one sentence and no traceback.
+``runs`` holds the verbs for a whole run, ``planning`` what comes before one, ``scaling`` those for tables of finished
+ones, ``data`` and ``models`` those for one stage alone on files of one's own.  What a verb needs is imported when it is
+called, so that ``herd --help`` answers at once.  Exit status 0 on success, 2 on a mistake that the user can mend, with
+one sentence and no traceback.
 """
 
 from typing import Annotated
@@ -10,10 +11,11 @@ from typing import Annotated
 import typer
 
 import herd
-from herd.cli import checkpoints, corpus, data, models, runs, scaling
+from herd.cli import checkpoints, corpus, data, models, planning, runs, scaling
 from herd.cli.options import refusing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+fetch = typer.Typer(help="Bring pages from the web to the disk.", no_args_is_help=True)
 scale = typer.Typer(help="Scaling laws of finished runs, and what they forecast.", no_args_is_help=True)
 
 
@@ -38,7 +40,7 @@ def _options(
 
 
 for _verb in (
-    *(runs.run, runs.plan, runs.report, runs.lineage, runs.chat, runs.serve),
+    *(runs.run, planning.plan, runs.report, runs.lineage, runs.chat, runs.serve),
     *(data.pages, data.curate, data.tasks, data.index, data.withhold),
     *(corpus.extract, corpus.what_if, corpus.decontaminate),
     *(data.tokenizer, data.extend, data.tokenize),
@@ -49,3 +51,5 @@ for _verb in (
 scale.command("fit")(refusing(scaling.scale_fit))
 scale.command("downstream")(refusing(scaling.scale_downstream))
 app.add_typer(scale, name="scale")
+fetch.command("common-crawl")(refusing(corpus.common_crawl))
+app.add_typer(fetch, name="fetch")

@@ -1,4 +1,4 @@
-"""The verbs for a whole run and what it made: ``herd run | plan | report | lineage | chat | serve``."""
+"""The verbs for a whole run and what it made: ``herd run | report | lineage | chat | serve``."""
 
 import json
 import sys
@@ -33,14 +33,6 @@ def run(
         print(describe_plan(loaded))
         return
     print(raise_herd(loaded, Progress(sys.stderr)))
-
-
-def plan(recipe: RecipeArgument, overrides: Overrides = None) -> None:
-    """What a recipe will need, stage by stage, before it is spent."""
-    from herd.pipeline.planning import describe_plan
-    from herd.pipeline.recipe import load_recipe
-
-    print(describe_plan(load_recipe(recipe, overrides or [])))
 
 
 def lineage(
