@@ -18,7 +18,7 @@ from herd.formats.gguf.block_types import BF16, F16, F32, Q4_0, Q4_K, Q6_K, Q8_0
 from herd.formats.gguf.k_blocks import pack_q4_k, pack_q6_k, unpack_q4_k, unpack_q6_k
 from herd.formats.gguf.packing import bytes_of, halves_of, pack_nibbles, unpack_nibbles
 
-_STRETCH = 1 << 16
+_STRETCH = 1 << 17
 """Values that are packed or unpacked at once."""
 
 PLAIN = {F32: torch.float32, F16: torch.float16, BF16: torch.bfloat16}
