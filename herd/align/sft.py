@@ -5,8 +5,10 @@
 Every dialogue is a document of its own in a packed row. ``out`` becomes a Hugging Face directory.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -15,6 +17,8 @@ from herd.align.fit import FitConfig, finish, fit, load_chat, load_transformer
 from herd.foundation.progress import Progress
 from herd.train.batch import next_token_loss
 from herd.train.schedule import OptimizerConfig
+
+Dialogue = dict[str, Any]
 
 
 class SftConfig(FitConfig):
@@ -26,12 +30,17 @@ class SftConfig(FitConfig):
     epochs: int = 2
     tokens_per_step: int = 1024
     tokens: int | None = Field(default=None, gt=0, description="ends the epochs after about so many tokens")
+    least_share: float = Field(
+        default=0.05, ge=0, le=0.2, description="kinds with a smaller share of the dialogues are read several times"
+    )
+    most_copies: int = Field(default=8, gt=0, description="of a dialogue in an epoch")
 
 
 def sft(config: SftConfig, base: Path, dialogues: Sequence[Path], out: Path, progress: Progress) -> None:
     """Finetunes the model in ``base`` on dialogues and writes it and ``stats.json`` to ``out``."""
     model, chat = load_transformer(base), load_chat(base)
-    examples, dropped = encode_dialogues(chat, read_dialogues(dialogues), config.longest)
+    rows = upsampled(list(read_dialogues(dialogues)), config.least_share, config.most_copies)
+    examples, dropped = encode_dialogues(chat, rows, config.longest)
     source = DialogueSource(examples, config.tokens_per_step, config.epochs, config.seed, config.tokens)
     read = source.read()
     report = fit(config, model, source, next_token_loss, out, progress, "finetuning")
@@ -42,3 +51,13 @@ def sft(config: SftConfig, base: Path, dialogues: Sequence[Path], out: Path, pro
         "trained_tokens": sum(example.trained for example in read),
     }
     finish(model, base, out, report, figures)
+
+
+def upsampled(rows: Sequence[Dialogue], least_share: float, most_copies: int) -> list[Dialogue]:
+    """The dialogues, those of rare kinds several times, until each kind has its share or its most copies.
+
+    Data of which there is little is read more often, as in the paper's mix (section 4.2.2).
+    """
+    counts = Counter(row.get("kind") for row in rows)
+    copies = {kind: min(max(round(least_share * len(rows) / count), 1), most_copies) for kind, count in counts.items()}
+    return [row for row in rows for _ in range(copies[row.get("kind")])]

@@ -160,7 +160,9 @@ def swap(task: Task, bank: Sequence[_Page], chance: random.Random) -> tuple[Task
         expected["answer"] = said.sentence
     question = task.question.replace(old, name)
     messages = [*task.messages[:-1], {**task.messages[-1], "content": question}]
-    return replace(task, messages=messages, expected=expected), lambda query: page if query == name else NO_RESULTS
+    return replace(
+        task, messages=messages, expected=expected
+    ), lambda query: page if query.strip() == name else NO_RESULTS
 
 
 def _letter_of(task: Task) -> str:

@@ -83,6 +83,16 @@ class _Steps:
         self.messages.append({"role": "tool", "tool_call_id": identity, "content": result})
         return result
 
+    def search(self) -> str:
+        """Searches for what the task names, just as the question has it: with the blank before it.
+
+        Byte-level BPE keeps that blank in a word's first token; without it the query would be other tokens than the
+        question's, and a small model could not copy it.
+        """
+        query = str(self.task.expected["query"])
+        spaced = f" {query}"
+        return self.call("search", spaced if spaced in self.task.question else query)
+
     def compute(self, code: str) -> str | None:
         """What the interpreter prints for ``code``, or None where it fails."""
         result = self.call("python", code)
@@ -96,7 +106,7 @@ class _Steps:
 
 def _read(steps: _Steps) -> str | None:
     sentence = steps.task.expected["answer"]
-    return sentence if sentence in steps.call("search", steps.task.expected["query"]) else None
+    return sentence if sentence in steps.search() else None
 
 
 def _compute(steps: _Steps) -> str | None:
@@ -104,14 +114,14 @@ def _compute(steps: _Steps) -> str | None:
 
 
 def _read_and_compute(steps: _Steps) -> str | None:
-    found = steps.task.expected["sentence"] in steps.call("search", steps.task.expected["query"])
+    found = steps.task.expected["sentence"] in steps.search()
     return _compute(steps) if found else None
 
 
 def _admit(steps: _Steps) -> str | None:
     if steps.task.shape == "no_search":
         return steps.pick(NO_SEARCH_ANSWERS)
-    return steps.pick(UNKNOWN_ANSWERS) if steps.call("search", steps.task.expected["query"]) == NO_RESULTS else None
+    return steps.pick(UNKNOWN_ANSWERS) if steps.search() == NO_RESULTS else None
 
 
 def _refuse(steps: _Steps) -> str | None:
@@ -121,7 +131,7 @@ def _refuse(steps: _Steps) -> str | None:
 def _look_up(steps: _Steps) -> str | None:
     if "answer" in steps.task.expected:
         return _read(steps)
-    result = steps.call("search", steps.task.expected["query"])
+    result = steps.search()
     return steps.pick(UNKNOWN_ANSWERS) if result == NO_RESULTS else first_sentence(result)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from herd.align.examples import DialogueSource, Example, encode_dialogue, encode_dialogues, fill_steps, pack
-from herd.align.sft import SftConfig, sft
+from herd.align.sft import SftConfig, sft, upsampled
 from herd.formats.huggingface import load_model
 from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, write_jsonl
@@ -96,3 +96,16 @@ def test_finetuning_learns_its_dialogues(base: Path, tmp_path: Path, chat: ChatF
     tuned = load_model(out)
     parts = next_token_loss(tuned, pack([encode_dialogue(chat, row) for row in DIALOGUES]))
     assert parts.total_sum.item() / parts.weight < 0.2
+
+
+def test_rare_kinds_are_read_several_times_and_common_ones_once() -> None:
+    rows = [{"kind": "lookup", "messages": [], "number": number} for number in range(97)]
+    rows += [{"kind": "talk", "messages": [], "number": number} for number in range(2)]
+    rows.append({"kind": "refuse", "messages": [], "number": 0})
+    found = upsampled(rows, least_share=0.04, most_copies=3)
+    assert [row for row in found if row["kind"] == "lookup"] == rows[:97]
+    assert sum(row["kind"] == "talk" for row in found) == 4
+    assert sum(row["kind"] == "refuse" for row in found) == 3
+    assert upsampled(rows, least_share=0, most_copies=8) == rows
+    unnamed = [{"messages": []}] * 3
+    assert upsampled(unnamed, least_share=0.05, most_copies=8) == unnamed

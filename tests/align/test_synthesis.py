@@ -24,6 +24,7 @@ PAGES = {
 
 
 def search(query: str) -> str:
+    query = query.strip()
     return f"{query}(*args)\n{PAGES[query]} More about it here." if query in PAGES else NO_RESULTS
 
 

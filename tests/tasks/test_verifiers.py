@@ -207,6 +207,20 @@ def test_trivial_baselines_are_as_good_as_they_look(tasks: Tasks, tools: Tools) 
     assert calling["lookup"] == calling["two_step"] == calling["refuse"] == calling["talk"] == 0
 
 
+def test_a_search_asks_in_the_very_characters_of_the_question(tasks: Tasks, tools: Tools) -> None:
+    """So that the tokens of the query can be copied from the question, the blank in the first one included."""
+    asked = [(task, messages) for kind in ("lookup", "two_step") for task, messages in solved(tasks, tools, kind)]
+    spaced = 0
+    for task, messages in asked:
+        call = next(message["tool_calls"][0] for message in messages if message.get("tool_calls"))
+        query = json.loads(call["function"]["arguments"])["query"]
+        assert query in task.question
+        assert query.strip() == task.expected["query"]
+        assert query.startswith(" ") or f" {query}" not in task.question
+        spaced += query.startswith(" ")
+    assert spaced > len(asked) / 2
+
+
 def test_results_are_poisoned_where_the_task_says(tasks: Tasks, tools: Tools) -> None:
     for task in [task for task in tasks["test"] if task.kind == "injection"]:
         result = tools["search"](task.expected["query"])
