@@ -1,4 +1,4 @@
-"""The verbs around a corpus, on files of one's own: ``herd fetch | extract | what-if | decontaminate``."""
+"""The verbs around a corpus, on files of one's own: ``herd fetch | extract | what-if | decontaminate | quality``."""
 
 import sys
 from pathlib import Path
@@ -93,3 +93,24 @@ def decontaminate(
         lambda place, progress: stage(settings, corpus, benchmarks, place, progress, name_items=True),
     )
     typer.echo(as_text(read_json(out / "stats.json")["decontamination"]))
+
+
+def label(
+    corpus: Annotated[Path, typer.Argument(help="a corpus that Herd made")],
+    endpoint: Annotated[str, typer.Option(help="an OpenAI-compatible API, as http://127.0.0.1:8080/v1")],
+    model: Annotated[str, typer.Option(help="the model's name there")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where to; the same call goes on")],
+    documents: Annotated[int | None, typer.Option(min=1, help="how many documents are judged")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Ask a chat model how good documents of a corpus are; its judgements train a quality classifier."""
+    from herd.corpus.label import LabelConfig
+    from herd.corpus.label import label as ask
+    from herd.foundation.files import read_json
+    from herd.foundation.progress import Progress
+
+    given = [f"endpoint={endpoint}", f"model={model}", *([f"documents={documents}"] if documents else [])]
+    ask(read_settings(LabelConfig, config, [*given, *(overrides or [])]), corpus, out, Progress(sys.stderr))
+    stats = read_json(out / "stats.json")
+    print(f"{out}: {stats['judged']} documents judged, {stats['unanswered']} without a usable answer")
