@@ -16,6 +16,7 @@ from herd.cli.options import refusing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 fetch = typer.Typer(help="Bring pages from the web to the disk.", no_args_is_help=True)
+quality = typer.Typer(help="Judgements of a corpus' documents.", no_args_is_help=True)
 scale = typer.Typer(help="Scaling laws of finished runs, and what they forecast.", no_args_is_help=True)
 
 
@@ -53,3 +54,5 @@ scale.command("downstream")(refusing(scaling.scale_downstream))
 app.add_typer(scale, name="scale")
 fetch.command("common-crawl")(refusing(corpus.common_crawl))
 app.add_typer(fetch, name="fetch")
+quality.command("label")(refusing(corpus.label))
+app.add_typer(quality, name="quality")
