@@ -120,9 +120,10 @@ def _at_loss(model: ModelConfig, layout: Layout, stack: Stack, kept: float, stat
 def _at_backward(model: ModelConfig, layout: Layout, kept: float, state: float) -> Memory:
     """In the backward pass of a layer: what it makes again and the gradients of its widest part."""
     tokens, size = layout.tokens / layout.tp, element_bytes(layout)
-    working = tokens * size * (3 * model.ffn_dim + 2 * model.dim)
+    # Three gradients of f at once where gate and up meet, while the product that was kept has just been let go.
+    working = tokens * size * (2 * model.ffn_dim + 2 * model.dim)
     if layout.recompute != "none":
-        working += tokens * size * (4 * model.dim + 2 * model.ffn_dim)
+        working += tokens * size * (4 * model.dim + 3 * model.ffn_dim)
     if layout.tp > 1:
         working += 2 * layout.tokens * model.dim * size  # the gathered sequence and its gradient
     # Layer by layer activations fall by what a layer keeps and gradients grow by its parameters: the first or the

@@ -80,7 +80,7 @@ def plan_training(request: Request) -> dict[str, Any]:
     """The plan as JSON; ``HerdError`` where the request cannot be built or no layout fits."""
     model, machine = find_model(request.model), load_machine(request.machine)
     stack = find_stack(request.stack or machine.stack)
-    _check(request, model, machine)
+    _check(request, machine)
     candidates = sorted(_candidates(request, model, machine, stack), key=lambda one: -one.rate)
     fitting = [one for one in candidates if one.memory.total <= machine.memory_gib * GIB]
     if not fitting and len(candidates) > 1:
@@ -93,15 +93,13 @@ def plan_training(request: Request) -> dict[str, Any]:
     return _report(request, model, machine, stack, best, others, len(candidates))
 
 
-def _check(request: Request, model: ModelConfig, machine: Machine) -> None:
+def _check(request: Request, machine: Machine) -> None:
     if request.gpus < 1:
         raise HerdError(f"--gpus is {request.gpus}, it must be at least 1")
     for name in ("seq", "local_batch", "global_batch", "tp", "cp", "pp", "dp", "micro_batch", "chunks"):
         value = getattr(request, name)
         if value is not None and value < 1:
             raise HerdError(f"--{name.replace('_', '-')} is {value}, it must be at least 1")
-    if request.seq > model.max_positions:
-        raise HerdError(f"seq {request.seq} is beyond the {model.max_positions} positions of {request.model}")
     if request.precision == "float8" and machine.float8_tflops is None:
         raise HerdError(f"{machine.name} has no float8 arithmetic")
     if request.local_batch is not None and request.global_batch is not None:
