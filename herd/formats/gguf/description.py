@@ -59,7 +59,7 @@ def read_config(file: GgufFile) -> ModelConfig:
         raise HerdError(f"{file.path}: tensor {gguf_name(EMBEDDING)} is missing")
     heads = file.get("llama.attention.head_count", int)
     shape: dict[str, Any] = {
-        "vocab_size": embedding.shape[0],
+        "vocab_size": file.get("llama.vocab_size", int, embedding.shape[0]),
         "dim": file.get("llama.embedding_length", int),
         "layers": file.get("llama.block_count", int),
         "heads": heads,

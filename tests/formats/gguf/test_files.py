@@ -254,6 +254,7 @@ UNFIT = {
     "yarn": ({"llama.rope.scaling.type": "yarn"}, "scales its rotary frequencies"),
     "heads of their own width": ({"llama.attention.key_length": 80}, "key_length is 80, .* ask for 64"),
     "a width": ({"llama.feed_forward_length": 500}, r"tensor .* has shape .* the configuration asks for"),
+    "a vocabulary": ({"llama.vocab_size": 521}, r"tensor token_embd\.weight has shape \(520, 256\)"),
     "an odd width": ({"llama.embedding_length": 254}, "dim 254 is not divisible by heads 4"),
     "no layers": ({"llama.block_count": 0}, "layers is 0, it must be positive"),
     "fewer layers": ({"llama.block_count": 1}, r"tensor blk\.1\..* has no place"),
