@@ -10,7 +10,7 @@ texts and long runs, and errors that say what is wrong.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,6 @@ _RUN_CHARACTERS = 25_000
 _SPACE = re.compile(r"\s")
 _OTHER = re.compile(r"\S")
 _RUN = re.compile(r"\s+|\S+")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _may_hold_long_run(text: str) -> bool:
@@ -151,18 +150,20 @@ class Tokenizer:
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
         """Ids of ``text``; names of control tokens in it become control tokens only with ``allow_special``."""
-        allowed: set[str] = set(self.special) if allow_special else set()
-        ids: list[int] = []
-        for part in split_for_encoding(_checked(text)):
-            ids += self._encoding.encode(part, allowed_special=allowed, disallowed_special=())
-        return ids
+        _check(text)
+        encode = self._encoding.encode_ordinary
+        if allow_special:
+            encode = partial(self._encoding.encode, allowed_special=set(self.special), disallowed_special=())
+        if _is_short(text):
+            return encode(text)
+        return [token for part in split_for_encoding(text) for token in encode(part)]
 
     def encode_array(self, text: str) -> np.ndarray:
         """Ids of ``text`` as plain text, as a ``uint32`` array: the form for long documents."""
-        parts = [
-            self._encoding.encode_to_numpy(part, disallowed_special=()) for part in split_for_encoding(_checked(text))
-        ]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint32)
+        _check(text)
+        parts = (text,) if _is_short(text) else split_for_encoding(text)
+        arrays = [self._encoding.encode_to_numpy(part, disallowed_special=()) for part in parts]
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of every text, as plain text."""
@@ -184,8 +185,15 @@ class Tokenizer:
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
 
-def _checked(text: str) -> str:
-    """``text`` itself; ``HerdError`` if it cannot be written as UTF-8."""
-    if not text.isascii() and (lone := _SURROGATE.search(text)):
-        raise HerdError(f"the text holds a lone surrogate (U+{ord(lone[0]):04X}) at character {lone.start()}")
-    return text
+def _is_short(text: str) -> bool:
+    """Whether no limit of the reference can cut ``text``; most texts are, and need no look at their runs."""
+    return len(text) <= _RUN_CHARACTERS
+
+
+def _check(text: str) -> None:
+    """``HerdError`` if ``text`` cannot be written as UTF-8; the native encoder would put U+FFFD there in silence."""
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError as error:
+        surrogate = ord(text[error.start])
+        raise HerdError(f"the text holds a lone surrogate (U+{surrogate:04X}) at character {error.start}") from None
