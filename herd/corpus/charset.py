@@ -11,6 +11,8 @@ _DECLARED_XML = re.compile(rb"^\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z
 _SEARCHED_BYTES = 4096
 _FITS_ANYTHING = {"cp1252", "cp1254", "iso8859-15"}
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+# Python's own, which no browser knows; some of them take quadratic time.
+_NO_CHARSETS = {"punycode", "idna", "unicode_escape", "raw_unicode_escape", "utf-7", "undefined", "mbcs", "oem"}
 # Browsers read these labels as a larger set that contains them (WHATWG Encoding).
 _LARGER = {
     "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "iso8859-11": "cp874", "tis-620": "cp874",
@@ -46,7 +48,9 @@ def _codec(label: str | None) -> str | None:
         b"<a>".decode(name)
     except (LookupError, UnicodeError):
         return None
-    return None if name.startswith(("utf-16", "utf-32")) else _LARGER.get(name, name)
+    if name in _NO_CHARSETS or name.replace("-", "_") in _NO_CHARSETS or name.startswith(("utf-16", "utf-32")):
+        return None
+    return _LARGER.get(name, name)
 
 
 def _lenient(data: bytes, codec: str) -> str:

@@ -44,33 +44,51 @@ class Page:
         return digest.hexdigest()
 
 
-class PageWriter:
-    """Writes pages to shards of some 32 million characters below ``directory``; call ``close`` at the end."""
+@dataclass
+class Cursor:
+    """How far the files of a source were read: all before ``file``, and of that ``count`` records, lines or rows.
 
-    def __init__(self, directory: Path) -> None:
+    ``offset`` is the byte at which the last of these records begins, for files that need it.
+    """
+
+    file: int = 0
+    offset: int = 0
+    count: int = 0
+
+
+class PageWriter:
+    """Writes pages to shards of some 32 million characters below ``directory``; call ``close`` at the end.
+
+    The first ``shards`` that lie there already stay.
+    """
+
+    def __init__(self, directory: Path, shards: int = 0) -> None:
         self._directory = directory
         self._directory.mkdir(parents=True, exist_ok=True)
-        for stale in self._directory.glob("*.parquet"):
+        for stale in sorted(self._directory.glob("*.parquet"))[shards:]:
             stale.unlink()
         self._rows: list[dict[str, Any]] = []
-        self._characters = self._shards = 0
+        self._characters = 0
+        self.shards = shards
 
-    def add(self, page: Page) -> None:
-        """Appends a page; a lone surrogate in it becomes a question mark, as UTF-8 has no place for it."""
+    def add(self, page: Page) -> bool:
+        """Appends a page, a lone surrogate in it as a question mark; True if nothing is held that is not written."""
         row = {field.name: getattr(page, field.name) for field in fields(page)}
         row |= {"id": page.id, "content": page.content.encode("utf-8", "replace").decode()}
         self._rows.append(row)
         self._characters += len(page.content)
-        if self._characters >= _SHARD_CHARACTERS:
-            self.close()
+        if self._characters < _SHARD_CHARACTERS:
+            return False
+        self.close()
+        return True
 
     def close(self) -> None:
         """Writes what is still held, if anything."""
         if self._rows:
             table = pa.Table.from_pylist(self._rows, schema=_SCHEMA)
-            with atomic_path(self._directory / f"{self._shards:05d}.parquet") as temporary:
+            with atomic_path(self._directory / f"{self.shards:05d}.parquet") as temporary:
                 pq.write_table(table, temporary, compression="zstd")
-            self._shards += 1
+            self.shards += 1
         self._rows, self._characters = [], 0
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from herd.corpus.charset import decode_html
-from herd.corpus.pages import Page
+from herd.corpus.pages import Cursor, Page
 from herd.corpus.python_docs import PythonDocs, Skip, read_python_docs, versions
 from herd.corpus.storage import PageFile, find_files
 from herd.corpus.warc import read_warc
@@ -108,9 +108,12 @@ Broken = Callable[[Damage], None]
 
 
 def read_pages(
-    source: SourceConfig, skip: Skip = lambda name, reason: None, broken: Broken | None = None
+    source: SourceConfig,
+    skip: Skip = lambda name, reason: None,
+    broken: Broken | None = None,
+    cursor: Cursor | None = None,
 ) -> Iterator[Page]:
-    """Yields the pages of ``source`` in a fixed order.
+    """Yields the pages of ``source`` in a fixed order, from ``cursor`` on, which moves along if the source is files.
 
     ``skip(name, reason)`` hears of every page left out, ``broken(damage)`` of all that is damaged; where it is None, a
     file that cannot be read is a ``HerdError``, and so is a broken line.
@@ -118,10 +121,15 @@ def read_pages(
     if isinstance(source, PythonDocs):
         yield from read_python_docs(source, skip)
         return
-    readers: dict[str, Callable[[Any, PageFile, Skip, Broken], Iterator[Page]]]
+    cursor = cursor or Cursor()
+    readers: dict[str, Callable[[Any, PageFile, Skip, Broken, Cursor], Iterator[Page]]]
     readers = {"html": _read_html, "warc": _read_warc, "jsonl": _read_jsonl, "parquet": _read_parquet}
-    for file in source_files(source):
-        yield from readers[source.kind](source, file, skip, broken or _refuse)
+    for number, file in enumerate(source_files(source)):
+        if number < cursor.file:
+            continue
+        if number > cursor.file:
+            cursor.file, cursor.offset, cursor.count = number, 0, 0
+        yield from readers[source.kind](source, file, skip, broken or _refuse, cursor)
 
 
 def _refuse(damage: Damage) -> None:
@@ -156,7 +164,9 @@ def _address(file: PageFile) -> str:
     return file.name if file.system is not None else f"file:{file.name}"
 
 
-def _read_html(source: HtmlSource, file: PageFile, skip: Skip, broken: Broken) -> Iterator[Page]:
+def _read_html(source: HtmlSource, file: PageFile, skip: Skip, broken: Broken, cursor: Cursor) -> Iterator[Page]:
+    if cursor.count:
+        return
     try:
         with file.open() as stream:
             data = stream.read(source.max_page_bytes + 1)
@@ -172,10 +182,11 @@ def _read_html(source: HtmlSource, file: PageFile, skip: Skip, broken: Broken) -
     elif not text.strip():
         skip(file.name, "empty file")
     else:
+        cursor.count = 1
         yield Page(_address(file), _name(source, "html"), "html", text, license=source.license)
 
 
-def _read_warc(source: WarcSource, file: PageFile, skip: Skip, broken: Broken) -> Iterator[Page]:
+def _read_warc(source: WarcSource, file: PageFile, skip: Skip, broken: Broken, cursor: Cursor) -> Iterator[Page]:
     def damaged(offset: int, reason: str) -> None:
         # Damage within an archive leaves pages before and after it, and is no reason to stop.
         damage = Damage(file.name, offset, "byte", reason)
@@ -187,24 +198,27 @@ def _read_warc(source: WarcSource, file: PageFile, skip: Skip, broken: Broken) -
     try:
         with file.open() as stream:
             yield from read_warc(
-                stream, file.name, _name(source, "warc"), source.license, source.max_page_bytes, skip, damaged
+                stream, file.name, _name(source, "warc"), source.license, source.max_page_bytes, skip, damaged, cursor
             )
     except OSError as error:
         broken(Damage(file.name, 0, "byte", f"not readable as WARC ({error.strerror or error})"))
 
 
-def _read_jsonl(source: JsonlSource, file: PageFile, skip: Skip, broken: Broken) -> Iterator[Page]:
+def _read_jsonl(source: JsonlSource, file: PageFile, skip: Skip, broken: Broken, cursor: Cursor) -> Iterator[Page]:
     number = 0
     try:
         with file.open() as raw:
             lines = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if file.name.endswith(".gz") else raw
             for number, line in enumerate(_lines(lines, source.max_page_bytes), start=1):
+                if number <= cursor.count:
+                    continue
                 if line is None:
                     skip(f"{file.name}#{number}", f"longer than {source.max_page_bytes:,} bytes")
                     continue
                 row = _row_of_line(file, number, line, broken) if line.strip() else None
                 page = _page_of_row(source, file, number, row, skip) if row is not None else None
                 if page is not None:
+                    cursor.count = number
                     yield page
     except (OSError, EOFError, zlib.error) as error:
         broken(Damage(file.name, number + 1, "line", f"not readable as JSONL ({error})"))
@@ -236,7 +250,7 @@ def _row_of_line(file: PageFile, number: int, line: bytes, broken: Broken) -> di
     return row
 
 
-def _read_parquet(source: ParquetSource, file: PageFile, skip: Skip, broken: Broken) -> Iterator[Page]:
+def _read_parquet(source: ParquetSource, file: PageFile, skip: Skip, broken: Broken, cursor: Cursor) -> Iterator[Page]:
     number = 0
     try:
         with file.open() as stream:
@@ -250,9 +264,12 @@ def _read_parquet(source: ParquetSource, file: PageFile, skip: Skip, broken: Bro
             for batch in table.iter_batches(batch_size=256, columns=columns):
                 for at in range(batch.num_rows):
                     number += 1
+                    if number <= cursor.count:
+                        continue
                     row = {name: batch.column(name)[at].as_py() for name in columns}
                     page = _page_of_row(source, file, number, row, skip)
                     if page is not None:
+                        cursor.count = number
                         yield page
     except (OSError, pa.ArrowException) as error:
         broken(Damage(file.name, number, "row", f"not readable as Parquet ({error})"))

@@ -1,6 +1,6 @@
 """Reads the HTML pages of a web archive: WARC, plain or compressed, as Common Crawl and wget write them.
 
-    for page in read_warc(stream, "crawl.warc.gz", "crawl", None, 8_000_000, skip, damaged): ...
+    for page in read_warc(stream, "crawl.warc.gz", "crawl", None, 8_000_000, skip, damaged, Cursor()): ...
 
 Responses with status 200 and an HTML type become pages, with chunks and content encodings undone and the charset of the
 header or the page.  Requests, metadata and revisits (which hold no page of their own) are passed over.  A record that
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
 from herd.corpus.charset import decode_html
-from herd.corpus.pages import Page
+from herd.corpus.pages import Cursor, Page
 from herd.corpus.python_docs import Skip
 
 _HTML_TYPES = {"text/html", "application/xhtml+xml"}
@@ -33,22 +33,28 @@ def read_warc(
     max_bytes: int,
     skip: Skip,
     damaged: Callable[[int, str], None],
+    cursor: Cursor,
 ) -> Iterator[Page]:
     """Yields the HTML pages of an archive.
 
     ``skip(name, reason)`` hears of records that are no use, ``damaged(offset, reason)`` of bytes that are no record,
-    with the offset of the record in which, or after which, the damage begins.
+    with the offset of the record in which, or after which, the damage begins.  Reading begins at ``cursor``: after the
+    record at its offset, if any was read before.
     """
-    records, good, start = 0, 0, 0
+    records, good, start = cursor.count, cursor.offset, cursor.offset
+    last = cursor.offset if cursor.count else -1
     for damages in range(_MOST_DAMAGES):
         stream.seek(start)
         before = records
         try:
             for record in ArchiveIterator(stream, parse_http=False):
                 good = record.stream_pos
+                if good == last:
+                    continue
                 if record.record_type == WarcRecordType.response:
                     page = _page(record, f"{name}#{records}", source, licence, max_bytes, skip)
                     if page is not None:
+                        cursor.offset, cursor.count = good, records + 1
                         yield page
                 records += 1
             if not records:

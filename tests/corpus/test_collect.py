@@ -1,17 +1,21 @@
 """The stage ``pages`` end to end, on real packages, and what it does with sources that give nothing."""
 
+import gzip
 import json
+import random
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from herd.corpus import pages as pages_module
 from herd.corpus import python_docs
-from herd.corpus.collect import PagesConfig, collect, pages_fingerprint
+from herd.corpus.collect import PagesConfig, _State, collect, pages_fingerprint
 from herd.corpus.extract import extract_page
 from herd.corpus.pages import COLUMNS, Page, PageWriter, load_pages
 from herd.corpus.python_docs import PythonDocs, distribution, own_dependencies, read_python_docs, standard_library
-from herd.corpus.sources import HtmlSource
+from herd.corpus.sources import HtmlSource, JsonlSource, ParquetSource, WarcSource
 from herd.foundation.errors import HerdError
 from herd.foundation.progress import Progress
 
@@ -130,3 +134,87 @@ def test_pages_survive_the_disk(tmp_path: Path) -> None:
         list(load_pages(tmp_path))
     with pytest.raises(HerdError, match="holds no pages"):
         list(load_pages(tmp_path / "pages"))
+
+
+def _archives(place: Path) -> tuple[JsonlSource | WarcSource | ParquetSource | HtmlSource, ...]:
+    """Every kind of file, with pages that come twice, lines and records that are broken, and some that are skipped."""
+    chance = random.Random(2)
+    bodies = [f"<p>{n} {chance.random()} {'river ' * chance.randint(40, 90)}</p>" for n in range(60)]
+    http = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
+    records = [
+        f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://a/{n % 25}\r\nWARC-Date: 2020-02-03T04:05:06Z\r\n"
+        f"WARC-Record-ID: <urn:uuid:12345678-1234-1234-1234-{n:012d}>\r\nContent-Type: application/http\r\n"
+        f"Content-Length: {len(http + body)}\r\n\r\n{http}{body}\r\n\r\n".encode()
+        for n, body in enumerate([*bodies[:25], *bodies[20:25], *bodies[25:30]])
+    ]  # fmt: skip
+    packed = [gzip.compress(record, mtime=0) for record in records]
+    packed[7] = packed[7][:-20]
+    (place / "a.warc.gz").write_bytes(b"".join(packed[:20]))
+    (place / "b.warc").write_bytes(b"".join(records[20:]))
+    lines = [json.dumps({"text": body}) for body in bodies[30:45]]
+    (place / "c.jsonl").write_text("\n".join([*lines[:4], "{broken", '{"text": ""}', *lines[4:]]))
+    pq.write_table(pa.table({"text": bodies[45:55], "url": [f"u{n}" for n in range(10)]}), place / "d.parquet")
+    for n in range(5):
+        (place / f"e{n}.html").write_text(bodies[55 + n])
+    paths = (str(place),)
+    return WarcSource(paths=paths), JsonlSource(paths=paths), ParquetSource(paths=paths), HtmlSource(paths=paths)
+
+
+def _content(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(out.rglob("*.*")) if path.name != "stats.json"}
+
+
+class _KilledError(Exception):
+    pass
+
+
+def test_a_killed_call_goes_on_within_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after every single page, one after the other: the result is the same, and nothing is read twice."""
+    monkeypatch.setattr(pages_module, "_SHARD_CHARACTERS", 900)
+    (tmp_path / "in").mkdir()
+    config = PagesConfig(sources=_archives(tmp_path / "in"))
+    collect(config, tmp_path / "whole", Progress.silent())
+    wanted = _content(tmp_path / "whole")
+    count = json.loads((tmp_path / "whole" / "stats.json").read_text())["pages"]
+    assert count > 50
+    assert {"quarantine.jsonl", "skipped.jsonl"} <= set(wanted)
+    save, out = _State.save, tmp_path / "killed"
+    kills = 0
+
+    def save_and_die(state: _State, shards: int) -> None:
+        nonlocal kills
+        save(state, shards)
+        kills += 1
+        raise _KilledError
+
+    monkeypatch.setattr(_State, "save", save_and_die)
+    while True:
+        try:
+            collect(config, out, Progress.silent())
+            break
+        except _KilledError:
+            continue
+    assert len(list((out / "pages").iterdir())) - kills in (0, 1), "every shard but the last was the last of a call"
+    assert kills > 15
+    assert _content(out) == wanted
+    before, after = (json.loads((place / "stats.json").read_text()) for place in (tmp_path / "whole", out))
+    assert {name: before[name] for name in before if name != "seconds"} == {
+        name: after[name] for name in after if name != "seconds"
+    }
+
+
+def test_a_checkpoint_of_other_files_counts_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages_module, "_SHARD_CHARACTERS", 900)
+    (tmp_path / "in").mkdir()
+    config = PagesConfig(sources=_archives(tmp_path / "in"))
+    finish = _State.finish
+    monkeypatch.setattr(_State, "finish", lambda *_: (_ for _ in ()).throw(_KilledError()))
+    with pytest.raises(_KilledError):
+        collect(config, tmp_path / "out", Progress.silent())
+    assert (tmp_path / "out" / ".checkpoint.json").exists()
+    monkeypatch.setattr(_State, "finish", finish)
+    (tmp_path / "in" / "e0.html").write_text("<p>another page</p>")
+    for name in ("out", "fresh"):
+        collect(config, tmp_path / name, Progress.silent())
+    assert _content(tmp_path / "out") == _content(tmp_path / "fresh")
+    assert not (tmp_path / "out" / ".checkpoint.json").exists()

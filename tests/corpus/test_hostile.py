@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from herd.corpus.charset import decode_html
 from herd.corpus.domains import code_density, math_density
 from herd.corpus.extract import extract, extract_html
 from herd.corpus.heuristics import build_rules, judge
@@ -119,3 +120,10 @@ def test_any_bytes_give_a_text_or_a_reason(data: bytes) -> None:
     assert isinstance(found.text, str)
     json.dumps(found.links)
     assert found.refused is None or not found.text
+
+
+@pytest.mark.parametrize("label", ["punycode", "idna", "unicode-escape", "raw_unicode_escape", "utf-7", "hex"])
+def test_labels_that_no_browser_knows_are_not_believed(label: str) -> None:
+    data = f"<meta charset={label}>".encode() + b"a\xc3\xa9\\u0041-" * 200_000
+    assert seconds(lambda: decode_html(data)) < 5
+    assert "é\\u0041-" in str(decode_html(data))
