@@ -43,12 +43,12 @@ class HuggingFaceSink:
             name: TensorInfo(info.shape, self._dtype or info.dtype) for name, info in source.tensors.items()
         }
         self._places: dict[str, tuple[str, int]] = {}
-        headers, sizes = {}, {}
+        headers: dict[str, bytes] = {}
+        sizes: dict[str, int] = {}
         for file, names in _shards(self._tensors, self._shard_bytes).items():
-            header, offsets, sizes[file] = lay_out({name: self._tensors[name] for name in names})
-            headers[file] = header
+            headers[file], offsets, sizes[file] = lay_out({name: self._tensors[name] for name in names})
             self._places |= {name: (file, offset) for name, offset in offsets.items()}
-        plan = digest_value([source.fingerprint(), str(self._dtype), self._shard_bytes])
+        plan = digest_value([source.fingerprint(), {file: header.hex() for file, header in headers.items()}])
         self._files = RegionFiles(self._out, sizes, _JOURNAL, plan)
         for file, header in headers.items():
             if file not in self._files.done:

@@ -37,7 +37,8 @@ def test_there_and_back_every_bit_is_the_same(tmp_path: Path, dtype: torch.dtype
     start = tmp_path / "start"
     save_model(small_transformer(tied), None, start, dtype)
     meta = to("meta", start, tmp_path / "meta", ranks=2)
-    gguf = to("gguf", meta, tmp_path / "model.gguf")
+    one = to("meta", meta, tmp_path / "one")
+    gguf = to("gguf", one, tmp_path / "model.gguf")
     back = to("hf", gguf, tmp_path / "back", shard_bytes=50_000)
     assert_same_weights(start, back)
     assert load_model(back).config == load_model(start).config

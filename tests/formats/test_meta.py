@@ -237,6 +237,9 @@ def _break(path: Path, what: str) -> None:
         first.unlink()
     elif what == "settings":
         (path / "params.json").unlink()
+    elif what == "no matrix":
+        for file in (first, second):
+            torch.save(torch.load(file, weights_only=True) | {"tok_embeddings.weight": torch.tensor(1.0)}, file)
     elif what == "list":
         torch.save([torch.ones(2)], second)
     elif what == "number":
@@ -271,6 +274,7 @@ def _break(path: Path, what: str) -> None:
         ("nan", r"consolidated\.01\.pth: tensor layers\.0\.attention\.wq\.weight holds values that are not finite"),
         ("other norm", r"consolidated\.01\.pth: tensor layers\.1\.ffn_norm\.weight differs from the one in"),
         ("shape", r"consolidated\.01\.pth: tensor layers\.1\.ffn_norm\.weight is torch\.float32 of shape \(63,\)"),
+        ("no matrix", r"tensor tok_embeddings\.weight is missing, or no matrix"),
         ("integers", r"consolidated\.01\.pth: tensor layers\.1\.ffn_norm\.weight is of type torch\.int8"),
         ("surplus", r"consolidated\.01\.pth: tensor extra\.weight is not in consolidated\.00\.pth"),
     ],

@@ -40,9 +40,10 @@ class MetaSource:
         self._parts = _describe_alike(self._ranks)
         self._mapped: MappedFiles[dict[str, Tensor]] = MappedFiles(open_torch_file)
         place = f"{path} ({len(self._ranks)} of consolidated.NN.pth)"
-        if META_EMBEDDING not in self._parts:
-            raise HerdError(f"{place}: tensor {META_EMBEDDING} is missing")
-        self._embedding_axis = 0 if self._parts[META_EMBEDDING].shape[-1:] == (raw.get("dim"),) else 1
+        embedding = self._parts.get(META_EMBEDDING)
+        if embedding is None or len(embedding.shape) != 2 or not embedding.nbytes:
+            raise HerdError(f"{place}: tensor {META_EMBEDDING} is missing, or no matrix")
+        self._embedding_axis = 0 if embedding.shape[1] == raw.get("dim") else 1
         found = {name: self._whole(name) for name in self._parts if name != DERIVED}
         tied = META_HEAD not in found or self._head_is_embedding()
         if tied:
@@ -104,7 +105,7 @@ class MetaSource:
         part = self._parts[META_HEAD]
         if part != self._parts[META_EMBEDDING]:
             return False
-        rows = max(_COMPARED_BYTES // max(part.nbytes // part.shape[0], 1), 1)
+        rows = max(_COMPARED_BYTES * part.shape[0] // part.nbytes, 1)
         for file in self._ranks:
             for start in range(0, part.shape[0], rows):
                 tensors = self._mapped.get(file, 2 * _COMPARED_BYTES)

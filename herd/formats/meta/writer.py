@@ -35,17 +35,10 @@ class MetaSink:
 
     def begin(self, source: TensorSource) -> Collection[str]:
         """Plans the ranks' files; returns what is already in all of them."""
-        if source.reward:
-            raise HerdError(f"{source.path}: is a reward model, for which Meta's format has no place")
         self._config = source.config
-        if self._config.kv_heads % self._ranks:
-            raise HerdError(
-                f"{source.path}: {self._config.kv_heads} heads of keys cannot be divided among {self._ranks} ranks"
-            )
-        self._params = params.params_from_config(self._config)
+        self._params = params.params_from_config(source.config)
         self._tokenizer = load_tokenizer(source)
-        if self._tokenizer is not None and tuple(self._tokenizer.special) != tuple(SPECIAL_TOKENS):
-            raise HerdError(f"{source.path}: {RANKS_FILE} has no place for control tokens other than Llama 3.1's 256")
+        self._check(source)
         self._types = {name: self._dtype or info.dtype for name, info in source.tensors.items()}
         parts = {
             theirs: TensorInfo(rank_shape(theirs, info.shape, self._ranks), self._types[name])
@@ -58,7 +51,8 @@ class MetaSink:
             file = f"consolidated.{rank:02d}.pth"
             self._layouts[file] = lay_out(parts, self._out, file)
         sizes = {file: layout.size for file, layout in self._layouts.items()}
-        plan = digest_value([source.fingerprint(), str(self._dtype), self._ranks])
+        frames = [[offset, data.hex()] for layout in self._layouts.values() for offset, data in layout.frame.items()]
+        plan = digest_value([source.fingerprint(), frames])
         self._files = RegionFiles(self._out, sizes, _JOURNAL, plan)
         for file, layout in self._layouts.items():
             if file not in self._files.done:
@@ -92,6 +86,17 @@ class MetaSink:
         if self._tokenizer is not None:
             write_text(self._out / RANKS_FILE, _rank_lines(self._tokenizer))
         write_json(self._out / params.FILE, self._params)
+
+    def _check(self, source: TensorSource) -> None:
+        """Refuses what the format, or so many ranks, cannot express."""
+        if source.reward:
+            raise HerdError(f"{source.path}: is a reward model, for which Meta's format has no place")
+        if self._config.kv_heads % self._ranks:
+            raise HerdError(
+                f"{source.path}: {self._config.kv_heads} heads of keys cannot be divided among {self._ranks} ranks"
+            )
+        if self._tokenizer is not None and tuple(self._tokenizer.special) != tuple(SPECIAL_TOKENS):
+            raise HerdError(f"{source.path}: {RANKS_FILE} has no place for control tokens other than Llama 3.1's 256")
 
     def _targets(self, name: str) -> list[str]:
         """The Meta names of a tensor: two for the embedding of a tied model."""
