@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from herd.formats.gguf.block_types import Q4_0, Q4_K, Q6_K, Q8_0, BlockType
+from herd.formats.gguf.block_types import Q4_0, Q4_K, Q5_K, Q6_K, Q8_0, BlockType
 from herd.formats.gguf.blocks import decode, encode
 
 _WIDTH = 4096
@@ -55,7 +55,7 @@ def main() -> None:
         return (time.process_time() - began) / x.numel() * 1e9, result
 
     print("type   pack   unpack   error    | ggml: pack   error")
-    for kind in (Q8_0, Q6_K, Q4_K, Q4_0):
+    for kind in (Q8_0, Q6_K, Q5_K, Q4_K, Q4_0):
         packs: list[float] = []
         unpacks: list[float] = []
         theirs: list[float] = []

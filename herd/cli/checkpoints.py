@@ -22,7 +22,9 @@ def convert(
     to: Annotated[Literal["hf", "meta", "gguf"], typer.Option(help="the format to write")],
     type: Annotated[
         str | None,
-        typer.Option(help="the weights' type: f32, bf16, f16, for gguf also q8_0, q6_k, q4_k, q4_0; else as they are"),
+        typer.Option(
+            help="the weights' type: f32, bf16, f16, for gguf also q8_0, q6_k, q5_k, q4_k, q4_0; else as they are"
+        ),
     ] = None,
     ranks: Annotated[int, typer.Option(min=1, help="meta: divide the tensors into so many files")] = 1,
     shard_bytes: Annotated[int, typer.Option(min=1, help="hf: the most that one file holds")] = 5_000_000_000,

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from herd.formats.gguf.block_types import BF16, F16, F32, Q4_0, Q4_K, Q6_K, Q8_0, BlockType
-from herd.formats.gguf.k_blocks import pack_q4_k, pack_q6_k, unpack_q4_k, unpack_q6_k
+from herd.formats.gguf.block_types import BF16, F16, F32, Q4_0, Q4_K, Q5_K, Q6_K, Q8_0, BlockType
+from herd.formats.gguf.k_blocks import pack_q4_k, pack_q5_k, pack_q6_k, unpack_q4_k, unpack_q5_k, unpack_q6_k
 from herd.formats.gguf.packing import bytes_of, halves_of, pack_nibbles, unpack_nibbles
 
 _STRETCH = 1 << 17
@@ -91,5 +91,6 @@ _CODECS = {
     Q8_0: _Codec(_pack_q8_0, _unpack_q8_0),
     Q4_0: _Codec(_pack_q4_0, _unpack_q4_0),
     Q4_K: _Codec(pack_q4_k, unpack_q4_k),
+    Q5_K: _Codec(pack_q5_k, unpack_q5_k),
     Q6_K: _Codec(pack_q6_k, unpack_q6_k),
 }

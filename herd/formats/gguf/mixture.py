@@ -1,15 +1,15 @@
 """Which tensor is stored as which block type, for each name that ``--type`` knows.
 
 The choices are llama.cpp's own for its file types of the same names: vectors stay in float32, the output matrix (the
-embedding where it serves as one) never has fewer than six bits, and ``q4_k`` is its medium mixture, in which values
-and the last feed-forward matrix of half the layers have six bits.  A row that is not whole blocks of a type takes
-Q8_0, and float32 where not even 32 divides it.
+embedding where it serves as one) never has fewer than six bits, and ``q4_k`` and ``q5_k`` are its medium mixtures, in
+which values and the last feed-forward matrix of half the layers have six bits.  A row that is not whole blocks of a
+type takes Q8_0, and float32 where not even 32 divides it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from herd.formats.gguf.block_types import BF16, F16, F32, Q4_0, Q4_K, Q6_K, Q8_0, BlockType
+from herd.formats.gguf.block_types import BF16, F16, F32, Q4_0, Q4_K, Q5_K, Q6_K, Q8_0, BlockType
 from herd.formats.gguf.names import split_layer
 from herd.formats.tensors import EMBEDDING, HEAD
 from herd.model.config import ModelConfig
@@ -51,6 +51,7 @@ GGUF_TYPES: Mapping[str, Mixture] = {
     "bf16": Mixture(32, BF16, BF16),
     "q8_0": Mixture(7, Q8_0, Q8_0),
     "q6_k": Mixture(18, Q6_K, Q6_K),
+    "q5_k": Mixture(17, Q5_K, Q6_K, sensitive=Q6_K),
     "q4_k": Mixture(15, Q4_K, Q6_K, sensitive=Q6_K),
     "q4_0": Mixture(2, Q4_0, Q6_K),
 }

@@ -8,10 +8,10 @@ from gguf.quants import dequantize, quantize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from herd.formats.gguf.block_types import BF16, BY_NUMBER, F16, F32, Q4_0, Q4_K, Q6_K, Q8_0, BlockType
+from herd.formats.gguf.block_types import BF16, BY_NUMBER, F16, F32, Q4_0, Q4_K, Q5_K, Q6_K, Q8_0, BlockType
 from herd.formats.gguf.blocks import decode, encode
 
-QUANTISED = (Q8_0, Q4_0, Q4_K, Q6_K)
+QUANTISED = (Q8_0, Q4_0, Q4_K, Q5_K, Q6_K)
 ROWS, WIDTH = 64, 1024
 
 
@@ -85,6 +85,11 @@ GGML_ERRORS = {
     (Q4_K, "uniform"): 0.04460,
     (Q4_K, "positive"): 0.02214,
     (Q4_K, "sparse"): 0.04254,
+    (Q5_K, "normal"): 0.03611,
+    (Q5_K, "heavy"): 0.10441,
+    (Q5_K, "uniform"): 0.02254,
+    (Q5_K, "positive"): 0.01106,
+    (Q5_K, "sparse"): 0.03598,
     (Q6_K, "normal"): 0.01771,
     (Q6_K, "heavy"): 0.16448,
     (Q6_K, "uniform"): 0.01492,
@@ -108,7 +113,7 @@ def test_extreme_blocks_stay_finite_and_near(kind: BlockType, sample: str) -> No
 
 
 def test_a_wider_grid_is_a_better_one() -> None:
-    errors = [_error(kind, SAMPLES["normal"]) for kind in (Q4_0, Q4_K, Q6_K, Q8_0)]
+    errors = [_error(kind, SAMPLES["normal"]) for kind in (Q4_0, Q4_K, Q5_K, Q6_K, Q8_0)]
     assert errors == sorted(errors, reverse=True)
 
 

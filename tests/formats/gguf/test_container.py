@@ -149,7 +149,7 @@ def _entry(axes: int = 2, width: int = 3, height: int = 2, kind: int = 0) -> byt
 
 
 DAMAGE = {
-    "a type not read": (_entry(), _entry(kind=13), r"tensor first is stored as type 13 \(Q5_K\)"),
+    "a type not read": (_entry(), _entry(kind=10), r"tensor first is stored as type 10 \(Q2_K\)"),
     "a type unheard of": (_entry(), _entry(kind=99), r"tensor first is stored as type 99 \(unknown\)"),
     "a row that is no block": (_entry(), _entry(kind=8), r"tensor first of shape \(2, 3\) cannot be .* Q8_0"),
     "too many axes": (_entry(), _entry(axes=9), "tensor first has 9 axes"),

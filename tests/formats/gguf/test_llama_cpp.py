@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from herd.formats.gguf.block_types import Q4_0, Q4_K, Q6_K, Q8_0, BlockType
+from herd.formats.gguf.block_types import Q4_0, Q4_K, Q5_K, Q6_K, Q8_0, BlockType
 from herd.formats.gguf.blocks import decode, encode
 from herd.formats.gguf.reader import GgufSource
 from herd.formats.huggingface import load_transformer
@@ -30,7 +30,7 @@ TOKENS = 24
 # to half precision, and to eight bits beside quantised weights, so that two tokens of nearly the same probability may
 # change places there.
 EXACT = {"f32": 1e-4, "f16": 0.01, "bf16": 0.05}
-ROUNDED = {"q8_0": 0.2, "q6_k": 0.2, "q4_k": 0.2, "q4_0": 0.2}
+ROUNDED = {"q8_0": 0.2, "q6_k": 0.2, "q5_k": 0.2, "q4_k": 0.2, "q4_0": 0.2}
 
 
 def _server(file: Path) -> Any:
@@ -101,7 +101,7 @@ def _ggml(kind: BlockType, x: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(out)
 
 
-@pytest.mark.parametrize("kind", [Q8_0, Q4_0, Q4_K, Q6_K], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [Q8_0, Q4_0, Q4_K, Q5_K, Q6_K], ids=lambda kind: kind.name)
 def test_our_blocks_are_as_good_as_ggmls(kind: BlockType) -> None:
     x = torch.randn(64, 1024, generator=torch.Generator().manual_seed(1)) * 0.02
     ours, theirs = encode(x, kind), _ggml(kind, x)
