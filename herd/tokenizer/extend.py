@@ -21,7 +21,7 @@ from typing import Any
 
 import regex
 import tokenizers
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from tokenizers import models, pre_tokenizers, trainers
 
 from herd.foundation.config import Config
@@ -30,7 +30,7 @@ from herd.foundation.files import write_json
 from herd.foundation.progress import Progress
 from herd.tokenizer import special
 from herd.tokenizer.documents import read_documents
-from herd.tokenizer.sample import characters_by, sample_texts, shares_of
+from herd.tokenizer.sample import UNKNOWN, characters_by, sample_texts, shares_of
 from herd.tokenizer.tokenizer import Tokenizer, split_for_encoding
 
 _PRIVATE_PLANES = ((0xF0000, 0xFFFFD), (0x100000, 0x10FFFD))
@@ -45,7 +45,7 @@ class ExtendConfig(Config):
     """How many tokens to learn; the paper's number."""
     languages: tuple[str, ...] = ()
     """What to learn from, by the corpus' ``language`` column; empty: all but the protected languages."""
-    language_weights: dict[str, float] = Field(default_factory=dict)
+    language_weights: dict[str, PositiveFloat] = Field(default_factory=dict)
     """Share of each language in the sample; one that is not named weighs 1."""
     protected: tuple[str, ...] = ("en",)
     """Languages whose documents must be encoded as before."""
@@ -231,6 +231,8 @@ def _weights(config: ExtendConfig, characters: Mapping[str, int], documents: Pat
     both = sorted(set(config.languages) & set(config.protected))
     if both:
         raise HerdError(f"the language {both[0]!r} cannot both be learnt from and be protected")
+    if unused := sorted(set(config.language_weights) - set(wanted)):
+        raise HerdError(f"the language {unused[0]!r} has a weight but is not learnt from")
     return {language: config.language_weights.get(language, 1.0) for language in wanted}
 
 
@@ -263,7 +265,7 @@ def compare(before: Tokenizer, after: Tokenizer, documents: Path, limit: int) ->
     """Sizes by language over at most about ``limit`` characters of each."""
     found: dict[str, Change] = {}
     for document in read_documents(documents, ("text", "language")):
-        entry = found.setdefault(document["language"], Change())
+        entry = found.setdefault(document["language"] or UNKNOWN, Change())
         if entry.characters >= limit:
             continue
         text = document["text"]

@@ -15,6 +15,8 @@ from herd.foundation import seeds
 from herd.foundation.errors import HerdError
 from herd.tokenizer.documents import read_documents
 
+UNKNOWN = "unknown"
+"""The name of a domain or language that a document does not give."""
 _HASH_RANGE = 2**63
 
 
@@ -22,7 +24,7 @@ def characters_by(documents: Path, column: str) -> dict[str, int]:
     """Characters of text for each value of ``column``; ``HerdError`` if there is no text at all."""
     characters: dict[str, int] = defaultdict(int)
     for document in read_documents(documents, ("text", column)):
-        characters[document[column]] += len(document["text"])
+        characters[document[column] or UNKNOWN] += len(document["text"])
     if not sum(characters.values()):
         raise HerdError(f"{documents}: the corpus is empty, there is nothing to learn a vocabulary from")
     return dict(characters)
@@ -38,6 +40,6 @@ def shares_of(characters: Mapping[str, int], weights: Mapping[str, float], wante
 def sample_texts(documents: Path, column: str, shares: Mapping[str, float], seed: int) -> Iterator[str]:
     """The sampled texts, in the order of the files."""
     for document in read_documents(documents, ("id", "text", column)):
-        share = shares.get(document[column], 0.0)
+        share = shares.get(document[column] or UNKNOWN, 0.0)
         if seeds.derive(seed, "tokenizer sample", document["id"]) < share * _HASH_RANGE:
             yield document["text"]

@@ -137,12 +137,25 @@ def test_the_verb_writes_a_tokenizer_and_its_figures(small: Tokenizer, corpus: P
     assert "hi: " in result.stderr
 
 
+def test_documents_without_a_language_are_one_of_their_own(small: Tokenizer, corpus: Path, tmp_path: Path) -> None:
+    rows = [{"id": f"n-{n}", "text": text, "language": None} for n, text in enumerate(sentences(GERMAN))]
+    schema = pa.schema([("id", pa.string()), ("text", pa.string()), ("language", pa.string())])
+    pq.write_table(pa.Table.from_pylist(rows, schema), corpus / "documents" / "001.parquet")
+    small.save(tmp_path / "base")
+    config = ExtendConfig(new_tokens=20, languages=("unknown", "hi"), language_weights={"unknown": 3.0})
+    (tmp_path / "out").mkdir()
+    extend_tokenizer(config, tmp_path / "base", corpus, tmp_path / "out", Progress.silent())
+    stats = json.loads((tmp_path / "out" / "stats.json").read_text())
+    assert stats["sampled_shares"] == {"hi": 1.0, "unknown": 1.0}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"languages": ("fr",)}, "holds no text in 'fr'; there is de, en, hi"),
         ({"languages": ("de", "en")}, "the language 'en' cannot both be learnt from and be protected"),
         ({"protected": ("de", "en", "hi")}, "holds nothing but de, en, hi"),
+        ({"language_weights": {"en": 2.0}}, "the language 'en' has a weight but is not learnt from"),
         ({"new_tokens": 9_000}, "9000 were asked for"),
     ],
 )
