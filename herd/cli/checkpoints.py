@@ -51,6 +51,7 @@ def _convert_to_file(config: "ConvertConfig", source: Path, out: Path) -> None:
     from herd.formats.convert import convert as stage
     from herd.foundation.errors import HerdError
     from herd.foundation.progress import Progress
+    from herd.pipeline.disk import DiskFullError, is_full
     from herd.pipeline.lock import exclusive
 
     if out.exists():
@@ -62,6 +63,10 @@ def _convert_to_file(config: "ConvertConfig", source: Path, out: Path) -> None:
             stage(config, source, holder / out.name, Progress(sys.stderr))
         except HerdError:
             shutil.rmtree(holder)
+            raise
+        except OSError as error:
+            if is_full(error, holder):
+                raise DiskFullError(out) from error
             raise
         (holder / out.name).replace(out)
         shutil.rmtree(holder)
