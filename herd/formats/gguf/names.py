@@ -1,6 +1,8 @@
 """What GGUF's llama architecture calls the tensors of a model.
 
-gguf_name("model.layers.3.mlp.up_proj.weight")       # 'blk.3.ffn_up.weight'
+    gguf_name("model.layers.3.mlp.up_proj.weight")       # 'blk.3.ffn_up.weight'
+
+Both kinds of name end in ``.weight``; there are no biases.
 """
 
 import re

@@ -1,7 +1,9 @@
 """A GGUF file as a sink of tensors: one file with shape, tokenizer, chat template and weights.
 
-sink = GgufSink(Path("model-q4_k.gguf"), "q4_k")
-move_tensors(source, sink, Progress())
+    sink = GgufSink(Path("model-q4_k.gguf"), "q4_k")
+    move_tensors(source, sink, Progress())
+
+Sizes follow from shapes and types alone, so the file is laid out before the first tensor comes.
 """
 
 from collections.abc import Collection
