@@ -114,3 +114,23 @@ def label(
     ask(read_settings(LabelConfig, config, [*given, *(overrides or [])]), corpus, out, Progress(sys.stderr))
     stats = read_json(out / "stats.json")
     print(f"{out}: {stats['judged']} documents judged, {stats['unanswered']} without a usable answer")
+
+
+def train(
+    corpus: Annotated[Path, typer.Argument(help="a corpus that Herd made")],
+    judgements: Annotated[Path, typer.Argument(help="judgements.jsonl of herd quality label")],
+    out: Out,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train a quality classifier on judgements, calibrate and measure it on unseen sites, score the whole corpus."""
+    from herd.corpus.labelled_quality import LabelledQualityConfig, train_on_labels
+
+    settings = read_settings(LabelledQualityConfig, config, overrides)
+    make(
+        "quality train",
+        settings,
+        {"corpus": corpus, "judgements": judgements},
+        out,
+        lambda place, progress: train_on_labels(settings, corpus, judgements, place, progress),
+    )

@@ -139,13 +139,14 @@ def train_quality(examples: Sequence[Example], config: QualityConfig) -> Quality
     if min(references, len(train) - references) < config.minimum_examples:
         report["note"] = f"not trained: fewer than {config.minimum_examples} references or others to learn from"
         return QualityModel(None, report)
-    quality = QualityModel(_fit(train, config), report)
+    quality = QualityModel(fit_examples(train, config), report)
     scores = quality.score([example.text for example in test])
     report["auc"] = area_under_curve(scores, [example.reference for example in test])
     return quality
 
 
-def _fit(train: list[Example], config: QualityConfig) -> Any:
+def fit_examples(train: list[Example], config: QualityConfig) -> Any:
+    """The fastText model that tells the references among ``train`` from the others."""
     import fasttext
 
     lines = [f"__label__{'reference' if e.reference else 'other'} {e.text}\n" for e in train]
