@@ -1,22 +1,23 @@
 """Starting weights from which a small network copies before its first step: the induction circuit is laid out in them.
 
 To answer from a page a model has to copy what it never saw before, and for that it needs *induction heads* (Olsson et
-al. 2022): heads of a first layer tell every token what stood before it, and a head of a later layer looks for the place
-where the same was said already, and repeats what followed there.  Training finds this circuit late: not within the
-millions of tokens that a pocket model gets (measurements in ``docs/notebook.md``).  The architecture stays Llama's;
-only what training starts from is arranged, and training is free to change it:
+al. 2022): heads of the first layers tell every token what stood before it, and a head of a later layer looks for the
+place where the same was said already, and repeats what followed there.  Training finds this circuit late: not within
+the millions of tokens that a pocket model gets (measurements in ``docs/notebook.md``).  The architecture stays
+Llama's; only what training starts from is arranged, and training is free to change it:
 
 - The residual stream is cut into a direction that every embedding shares, so that queries and keys have something
-  constant to hold on to, two small *memories*, and the rest, in which the embeddings differ.
+  constant to hold on to, three small *memories*, and the rest, in which the embeddings differ.
 - Layer 0: one head attends to the token before and writes a sketch of it into the first memory, a second head does
   the same with the token before that.  Both share keys and values, and differ in how far the query is turned.
-- Layer 1: the first head looks for a token whose two memories hold the present token and the one before it, the
-  second for the present token alone.  They compare on rotary pairs so slow that distance hardly matters, and repeat
-  what they find; two tokens in agreement outweigh any number of places that share one.
+- Layer 1: a head attends to the token before and hands its second memory on: it becomes this token's third.
+- Layer 2: the first head looks for a token whose memories hold the present token and the two before it, the second
+  for the present token and the one before it.  They compare on rotary pairs so slow that distance does not matter, and
+  repeat what they find; three tokens in agreement outweigh any number of places that share two.
 - All else that writes to the residual stream starts at zero.
 
 What a head repeats becomes a prediction through a tied output matrix, so the circuit is laid out in tied models only,
-and needs two layers and two query heads to a key-value head.
+and needs three layers and two query heads to a key-value head.
 """
 
 import math
@@ -43,8 +44,9 @@ _NEIGHBOUR_PAIRS = 6
 """Rotary pairs by which a neighbour is found; with two, many far positions would look like it."""
 _NEIGHBOUR_LOGIT = 40.0
 """Of each of these pairs."""
-_SLOW = 1 / 400
+_SLOW = 1 / 1000
 """Radians a token below which a rotary pair serves to compare what stands far apart."""
+_MEMORIES = 3
 _MATCH = 14.0
 """Logit of one token in agreement."""
 _COPY = 0.6
@@ -56,7 +58,7 @@ class Circuit:
     """Orthonormal directions of the residual stream, and how a token is sketched in a memory.
 
     ``shared_E`` is the embeddings' common part, ``content_DE`` what a head repeats, ``own_RE`` all in which embeddings
-    differ (content included), ``memories_SME`` the two memories, ``sketch_MD`` makes of content what a memory holds.
+    differ (content included), ``memories_SME`` the memories, ``sketch_MD`` makes of content what a memory holds.
     """
 
     shared_E: Tensor
@@ -68,7 +70,7 @@ class Circuit:
 
 def has_room(config: ModelConfig) -> bool:
     """Whether the circuit fits a shape."""
-    return config.tied and config.layers >= 2 and config.heads >= 2 * config.kv_heads and _memory_size(config) > 0
+    return config.tied and config.layers >= 3 and config.heads >= 2 * config.kv_heads and _memory_size(config) > 0
 
 
 def _slow_pairs(config: ModelConfig) -> list[int]:
@@ -76,17 +78,17 @@ def _slow_pairs(config: ModelConfig) -> list[int]:
 
 
 def _memory_size(config: ModelConfig) -> int:
-    """Dimensions of each memory: half of the slow ones of a head, if the stream has room for both beside content."""
-    return min(len(_slow_pairs(config)), (config.dim - 1 - config.head_dim) // 2)
+    """Dimensions of each memory: a third of the slow ones of a head, if the stream has room for all beside content."""
+    return min(2 * len(_slow_pairs(config)), config.dim - 1 - config.head_dim) // _MEMORIES
 
 
 def draw_circuit(config: ModelConfig, seed: int) -> Circuit:
     """Draws the directions of a shape that ``has_room``."""
     size, width = _memory_size(config), config.head_dim
     rows_EE = torch.linalg.qr(_normal((config.dim, config.dim), derive(seed, "circuit", "directions")))[0]
-    shared_1E, memories_ME, own_RE = rows_EE.split([1, 2 * size, config.dim - 1 - 2 * size])
+    shared_1E, memories_ME, own_RE = rows_EE.split([1, _MEMORIES * size, config.dim - 1 - _MEMORIES * size])
     sketch_DD = torch.linalg.qr(_normal((width, width), derive(seed, "circuit", "sketch")))[0]
-    return Circuit(shared_1E[0], own_RE[:width], own_RE, memories_ME.unflatten(0, (2, size)), sketch_DD[:size])
+    return Circuit(shared_1E[0], own_RE[:width], own_RE, memories_ME.unflatten(0, (_MEMORIES, size)), sketch_DD[:size])
 
 
 def _normal(shape: tuple[int, ...], seed: int) -> Tensor:
@@ -106,46 +108,61 @@ def lay_out_circuit(model: "Transformer", seed: int) -> None:
         assert isinstance(layer, Layer)
         layer.ffn.down.weight.zero_()
         layer.attention.out.weight.zero_()
-    first, second = model.layers[0], model.layers[1]
-    assert isinstance(first, Layer)
-    assert isinstance(second, Layer)
-    _remember(config, circuit, first.attention, scale)
-    _repeat(config, circuit, second.attention, scale)
+    for layer, arrange in zip(model.layers, (_remember, _hand_on, _repeat), strict=False):
+        assert isinstance(layer, Layer)
+        arrange(config, circuit, layer.attention, scale)
 
 
 def _remember(config: ModelConfig, circuit: Circuit, attention: Attention, scale: float) -> None:
     """Layer 0: the first two heads write sketches of the two tokens before into the memories, each of length 1."""
     heads = _heads_of(config, attention)
     shared, content = _normed_sizes(config, circuit, memories=0)
-    size = math.sqrt(_NEIGHBOUR_LOGIT * math.sqrt(config.head_dim)) / shared
+    sketched = content * math.sqrt(len(circuit.sketch_MD) / config.head_dim)
+    heads.v_DE.copy_(circuit.content_DE)
+    _look_back(config, circuit, heads, shared)
+    for memory_ME, (_, out_ED) in zip(circuit.memories_SME, heads.pairs, strict=False):
+        out_ED.copy_(scale / sketched * memory_ME.T @ circuit.sketch_MD)
+
+
+def _hand_on(config: ModelConfig, circuit: Circuit, attention: Attention, scale: float) -> None:
+    """Layer 1: the first head takes the second memory of the token before for this token's third."""
+    heads = _heads_of(config, attention)
+    shared, _ = _normed_sizes(config, circuit, memories=2)
+    _, second_ME, third_ME = circuit.memories_SME
+    size = len(second_ME)
+    heads.v_DE.copy_(_rows(config, (list(range(size)), second_ME)))
+    _look_back(config, circuit, heads, shared)
+    (_, out_ED), _ = heads.pairs
+    out_ED[:, :size] = scale * MEAN / shared * third_ME.T
+
+
+def _look_back(config: ModelConfig, circuit: Circuit, heads: "_Heads", shared: float) -> None:
+    """Queries and keys by which the first head attends to the token before and the second to the one before that."""
     half = config.head_dim // 2
     pairs = list(range(min(_NEIGHBOUR_PAIRS, half)))
+    turned = [pair + half for pair in pairs]
+    size = math.sqrt(_NEIGHBOUR_LOGIT * math.sqrt(config.head_dim)) / shared
     heads.k_DE.copy_(_rows(config, (pairs, size * circuit.shared_E)))
-    heads.v_DE.copy_(circuit.content_DE)
-    for back, (q_DE, out_ED) in enumerate(heads.pairs, start=1):
+    for back, (q_DE, _) in enumerate(heads.pairs, start=1):
         angles = back * torch.tensor(_frequencies(config))[pairs, None]
-        turned = [pair + half for pair in pairs]
         cosines, sines = size * angles.cos() * circuit.shared_E, size * angles.sin() * circuit.shared_E
         q_DE.copy_(_rows(config, (pairs, cosines), (turned, -sines)))
-        sketched = content * math.sqrt(len(circuit.sketch_MD) / config.head_dim)
-        out_ED.copy_(scale / sketched * circuit.memories_SME[back - 1].T @ circuit.sketch_MD)
 
 
 def _repeat(config: ModelConfig, circuit: Circuit, attention: Attention, scale: float) -> None:
-    """Layer 1: a head that matches two tokens and one that matches one; both repeat the content that they find."""
+    """Layer 2: a head that matches three tokens and one that matches two; both repeat the content that they find."""
     heads = _heads_of(config, attention)
-    shared, content = _normed_sizes(config, circuit, memories=2)
-    last_ME, before_ME = circuit.memories_SME * MEAN / shared  # a memory's part of the normed stream becomes 1
-    sketch_ME = circuit.sketch_MD @ circuit.content_DE / (content * math.sqrt(len(circuit.sketch_MD) / config.head_dim))
-    slow = _slow_pairs(config)
-    rows = [row for pair in slow for row in (pair, pair + config.head_dim // 2)]
-    last_rows, before_rows = rows[0::2][: len(last_ME)], rows[1::2][: len(last_ME)]
+    shared, content = _normed_sizes(config, circuit, memories=_MEMORIES)
+    memories_SME = circuit.memories_SME * MEAN / shared  # a memory's part of the normed stream becomes 1
+    sketched = content * math.sqrt(len(circuit.sketch_MD) / config.head_dim)
+    said_SME = torch.stack([circuit.sketch_MD @ circuit.content_DE / sketched, *memories_SME[:-1]])
+    slow = [row for pair in _slow_pairs(config) for row in (pair, pair + config.head_dim // 2)]
+    places = [slow[number::_MEMORIES][: len(circuit.sketch_MD)] for number in range(_MEMORIES)]
     size = math.sqrt(_MATCH * math.sqrt(config.head_dim))
-    heads.k_DE.copy_(_rows(config, (last_rows, size * last_ME), (before_rows, size * before_ME)))
+    heads.k_DE.copy_(_rows(config, *zip(places, size * memories_SME, strict=True)))
     heads.v_DE.copy_(circuit.content_DE)
-    present, before = (last_rows, size * sketch_ME), (before_rows, size * last_ME)
-    for wanted, (q_DE, out_ED) in zip(((present, before), (present,)), heads.pairs, strict=True):
-        q_DE.copy_(_rows(config, *wanted))
+    for matched, (q_DE, out_ED) in zip((3, 2), heads.pairs, strict=True):
+        q_DE.copy_(_rows(config, *zip(places[:matched], size * said_SME[:matched], strict=True)))
         out_ED.copy_(_COPY * scale * circuit.content_DE.T)
 
 
