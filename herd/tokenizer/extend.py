@@ -5,8 +5,10 @@
 
 The paper's vocabulary is 100K tokens of tiktoken and 28K for languages other than English, which compress those and
 leave English as it was (section 3.2).  Here the second is so by construction, for texts that are *protected*.  Two
-neighbours are joined only if what they spell is a token, lowest rank first; so a piece keeps its encoding as long as
-neither two neighbours in its base encoding nor the whole piece spell a new token, and those spellings are kept out.
+neighbours are joined only if what they spell is a token, lowest rank first.  So a piece keeps its encoding as long as
+no two neighbours in its base encoding spell a new token, and such neighbours are never joined in what is learnt from.
+That is enough: merging goes the same way in a stretch of text whatever stands around it, so what spells two such
+neighbours, or a whole protected piece, consists of the same base tokens wherever a new token could come from.
 
 Learning goes on where the base stopped: every piece is encoded by the base, each base token is shown to the native
 trainer of the ``tokenizers`` library as one character of the private-use planes, and what it merges are new tokens.
@@ -60,16 +62,14 @@ class ExtendConfig(Config):
 
 @dataclass
 class _Forbidden:
-    """What no new token may spell, since something protected would then be encoded in another way."""
+    """What two neighbours may not spell if they are to be joined, since something protected would change."""
 
     ascii: bool
     spellings: set[bytes] = field(default_factory=set)
 
-    def protect(self, parts: tuple[bytes, ...]) -> None:
+    def protect(self, parts: list[bytes]) -> None:
         """Adds what would change a piece, given as the base encodes it."""
         self.spellings.update(left + right for left, right in pairwise(parts))
-        if len(parts) > 1:
-            self.spellings.add(b"".join(parts))
 
     def __contains__(self, token: bytes) -> bool:
         return token in self.spellings or (self.ascii and token.isascii())
@@ -113,11 +113,11 @@ def extend_vocabulary(
     pieces = _Pieces(base)
     forbidden = _Forbidden(keep_ascii)
     for ids in pieces.distinct(protected):
-        forbidden.protect(tuple(pieces.tokens[token] for token in ids))
+        forbidden.protect([pieces.tokens[token] for token in ids])
     letters = _letters(len(pieces.tokens))
-    spare = new_tokens // 8 + 64  # some of what is learnt spells what is protected
+    spare = new_tokens // 100 + 16  # a merge may spell what is a token already
     merges = _learn(_words(pieces, letters, texts, forbidden), letters, new_tokens + spare)
-    learnt = _spelled(merges, dict(zip(letters, pieces.tokens, strict=True)), base.ranks, forbidden)
+    learnt = _spelled(merges, dict(zip(letters, pieces.tokens, strict=True)), base.ranks)
     if len(learnt) < new_tokens:
         raise HerdError(f"the texts give {len(learnt)} new tokens at most; {new_tokens} were asked for")
     ranks = {**base.ranks, **{token: len(base.ranks) + place for place, token in enumerate(learnt[:new_tokens])}}
@@ -165,18 +165,11 @@ def _learn(words: Iterator[str], letters: list[str], count: int) -> list[tuple[s
     return [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
 
 
-def _spelled(
-    merges: list[tuple[str, str]], spelling: dict[str, bytes], base: Mapping[bytes, int], forbidden: _Forbidden
-) -> list[bytes]:
-    """The new tokens in the order in which they were learnt; what is built on a protected spelling falls with it."""
+def _spelled(merges: list[tuple[str, str]], spelling: dict[str, bytes], base: Mapping[bytes, int]) -> list[bytes]:
+    """What the merges spell, in their order, without what is a token already."""
     learnt: dict[bytes, None] = {}
     for left, right in merges:
-        if left not in spelling or right not in spelling:
-            continue
-        token = spelling[left] + spelling[right]
-        if token in forbidden:
-            continue
-        spelling[left + right] = token
+        token = spelling[left + right] = spelling[left] + spelling[right]
         if token not in base:
             learnt[token] = None
     return list(learnt)

@@ -3,11 +3,13 @@
 import inspect
 import json
 import textwrap
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -16,6 +18,7 @@ from herd.cli import app
 from herd.foundation.errors import HerdError
 from herd.foundation.progress import Progress
 from herd.tokenizer.extend import ExtendConfig, extend_tokenizer, extend_vocabulary
+from herd.tokenizer.special import SPLIT_PATTERN
 from herd.tokenizer.tokenizer import Tokenizer
 
 GERMAN = ["Straße", "über", "fließend", "Größe", "können", "Schlüssel", "während", "Zeichenkette", "zurückgeben"]
@@ -86,6 +89,17 @@ def test_keeping_ascii_still_learns_the_rest(ascii_kept: Tokenizer, small: Token
     new = list(ascii_kept.ranks)[len(small.ranks) :]
     assert len(new) == 15
     assert not any(token.isascii() for token in new)
+
+
+def test_no_new_token_spells_what_is_protected(small: Tokenizer) -> None:
+    """Neither two neighbours in the base encoding of a protected text nor a whole piece of it, however it is learnt."""
+    tokenizer = extend_vocabulary(small, ENGLISH + sentences(GERMAN) + [text.upper() for text in ENGLISH], ENGLISH, 60)
+    new = set(list(tokenizer.ranks)[len(small.ranks) :])
+    for text in ENGLISH:
+        for piece in regex.findall(SPLIT_PATTERN, text):
+            tokens = [small.decode_bytes([token]) for token in small.encode(piece)]
+            assert piece.encode() not in new
+            assert not any(left + right in new for left, right in pairwise(tokens))
 
 
 def test_every_new_token_is_used_somewhere(small: Tokenizer, extended: Tokenizer) -> None:
