@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from herd.cli.options import make
+from herd.foundation.errors import HerdError
 
 if TYPE_CHECKING:
     from herd.formats.convert import ConvertConfig
@@ -37,7 +38,9 @@ def convert(
     from herd.formats.convert import convert as stage
 
     config = ConvertConfig(to=to, type=type, ranks=ranks, shard_bytes=shard_bytes, tokenizer=tokenizer)
-    if to == "gguf" and out.suffix == GGUF_SUFFIX:
+    if out.suffix == GGUF_SUFFIX:
+        if to != "gguf":
+            raise HerdError(f"{out}: --to {to} makes a directory; give it another name, or say --to gguf")
         _convert_to_file(config, source, out)
         return
     make("convert", config, {"source": source}, out, lambda place, progress: stage(config, source, place, progress))
@@ -49,7 +52,6 @@ def _convert_to_file(config: "ConvertConfig", source: Path, out: Path) -> None:
     A mistake leaves nothing; from what a full disk or a kill leaves the same command goes on.
     """
     from herd.formats.convert import convert as stage
-    from herd.foundation.errors import HerdError
     from herd.foundation.progress import Progress
     from herd.pipeline.disk import DiskFullError, is_full
     from herd.pipeline.lock import exclusive

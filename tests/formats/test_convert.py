@@ -262,6 +262,7 @@ def test_mistakes_on_the_command_line(hf: Path, reward: Path, tmp_path: Path, mo
     assert "--type: hf is not written as 'q8_0'; the types are f32, bf16, f16" in refused(
         hf, "out", "--to", "hf", "--type", "q8_0"
     )
+    assert "out.gguf: --to hf makes a directory" in refused(hf, "out.gguf", "--to", "hf")
     assert "is a reward model" in refused(reward, "out", "--to", "meta")
     assert "a reward model" in refused(reward, "out.gguf", "--to", "gguf")
     assert CliRunner().invoke(app, ["convert", str(hf), "out", "--to", "onnx"]).exit_code == 2
