@@ -42,6 +42,8 @@ def main() -> None:
     started = time.monotonic()
     ours = extend_vocabulary(base, texts, protected, len(published.ranks) - options.base, options.keep_ascii)
     print(f"{len(ours.ranks) - options.base:,} tokens learnt in {time.monotonic() - started:.0f} s")
+    different = sum(base.encode(text) != ours.encode(text) for text in protected)
+    print(f"{different} of {len(protected):,} protected documents changed")
     print(f"{'held out':10}{'characters':>12}{'base':>8}{'ours':>8}{'published':>11}{'documents changed':>20}")
     for language in sorted(held_out):
         chosen = held_out[language]
