@@ -7,6 +7,8 @@ import resource
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from herd.corpus.collect import PagesConfig, collect
 from herd.corpus.pages import Page, load_pages
@@ -209,3 +211,25 @@ def test_bombs_in_archives_are_skipped(tmp_path: Path) -> None:
     assert [page.url for page in pages] == ["http://a/1", "http://a/2"]
     assert [name for name, _ in skipped] == ["http://bomb/", "http://nested/", "http://a/0"]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000
+
+
+INJURY = st.tuples(st.integers(0, 19_000), st.binary(max_size=60), st.integers(0, 400))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.booleans(), st.lists(st.tuples(st.integers(0, 19_000), st.binary(max_size=60), st.integers(0, 400)), max_size=3)
+)
+def test_no_damage_raises_or_costs_a_record_that_is_whole(
+    tmp_path: Path, packed: bool, injuries: list[tuple[int, bytes, int]]
+) -> None:
+    stored = [gzip.compress(member, mtime=0) if packed else member for member in members()]
+    data = b"".join(stored)
+    for at, inserted, gone in injuries:
+        data = data[:at] + inserted + data[at + gone :]
+    (tmp_path / "a.warc").write_bytes(data)
+    damages: list[Damage] = []
+    pages = list(read_pages(WarcSource(paths=(str(tmp_path / "a.warc"),)), broken=damages.append))
+    untouched = sum(member in data for member in stored)
+    assert len(pages) >= untouched
+    assert all(0 <= damage.offset <= len(data) for damage in damages)
