@@ -49,6 +49,7 @@ for _verb in (
     *(models.average, models.guard, models.evaluate, checkpoints.convert),
 ):
     app.command(_verb.__name__.replace("_", "-"))(refusing(_verb))
+scale.command("run")(refusing(scaling.scale_run))
 scale.command("fit")(refusing(scaling.scale_fit))
 scale.command("downstream")(refusing(scaling.scale_downstream))
 app.add_typer(scale, name="scale")

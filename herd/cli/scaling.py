@@ -1,10 +1,34 @@
-"""The verbs of the scaling laws, on tables of runs that are finished: ``herd scale fit | downstream``."""
+"""The verbs of the scaling laws: ``herd scale run``, and ``fit`` and ``downstream`` on tables of finished runs."""
 
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from herd.cli.options import ConfigFile, Out, Overrides, make, read_settings
+
+
+def scale_run(
+    tokens: Annotated[Path, typer.Argument(help="what herd tokenize made")],
+    tokenizer: Annotated[Path, typer.Argument(help="the tokenizer that made them")],
+    out: Out,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Spend every budget on several sizes and fit the laws; isoflop.budgets and shapes are settings to give."""
+    from herd.foundation.files import read_json
+    from herd.pipeline.isoflop_runs import ScaleConfig
+    from herd.pipeline.isoflop_runs import scale as stage
+    from herd.scaling.table import describe_fit
+
+    settings = read_settings(ScaleConfig, config, overrides)
+    inputs = {"tokens": tokens, "tokenizer": tokenizer}
+    make(
+        "scale run", settings, inputs, out, lambda place, progress: stage(settings, tokens, tokenizer, place, progress)
+    )
+    laws = read_json(out / "laws.json")
+    print(laws["not_fitted"] if "not_fitted" in laws else describe_fit(laws))
 
 
 def scale_fit(

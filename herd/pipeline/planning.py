@@ -11,9 +11,9 @@ from typing import Any
 
 from herd.align.rounds import RoundConfig, finetuning
 from herd.model.config import ModelConfig
+from herd.pipeline.isoflop_runs import run_config
 from herd.pipeline.recipe import Recipe
 from herd.pipeline.road.pretraining import anneal_config, initial_config, long_config
-from herd.pipeline.road.scaling import run_config
 from herd.plan.estimate import Estimate, efficiency, generation, total, training
 from herd.plan.machine import matmul_peak
 from herd.scaling.isoflop import plan as plan_isoflop
@@ -58,7 +58,7 @@ def _scaling(recipe: Recipe, peak: float) -> Estimate:
     """The runs go side by side, one thread each, so that their times add up and are shared out."""
     shapes = {name: recipe.shape(name) for name in recipe.scaling.shapes}
     runs = plan_isoflop(recipe.scaling.isoflop, {name: shape.parameters for name, shape in shapes.items()})
-    each = [_stretch(run_config(recipe, run), shapes[run.size], peak) for run in runs]
+    each = [_stretch(run_config(recipe.scaling, recipe.pretraining, run), shapes[run.size], peak) for run in runs]
     whole, processes = total(each), recipe.scaling.processes
     return Estimate(whole.flops, whole.seconds / processes * 1.3, whole.memory_bytes * processes)
 

@@ -23,8 +23,8 @@ from herd.foundation.config import Config
 from herd.foundation.seeds import derive
 from herd.guard.train import GuardConfig
 from herd.model.config import PRESETS, ModelConfig, pocket_config
+from herd.pipeline.isoflop_runs import Scaling
 from herd.pipeline.yaml_file import load_yaml
-from herd.scaling.isoflop import IsoflopConfig
 from herd.tasks.build import TasksConfig
 from herd.tokenizer.bpe import TokenizerConfig
 from herd.tools.search import SearchConfig
@@ -44,14 +44,6 @@ class Member(Config):
     tokens: int = Field(gt=0, description="tokens of initial pre-training")
     long_tokens: int = Field(gt=0, description="tokens of each long-context step")
     anneal_tokens: int = Field(gt=0)
-
-
-class Scaling(Config):
-    """IsoFLOP runs on ``shapes``, each with the learning rate that ``shapes`` gives it."""
-
-    isoflop: IsoflopConfig
-    shapes: dict[str, float] = Field(min_length=3, description="shape to learning rate")
-    processes: int = Field(default=2, ge=1, description="runs at the same time, one thread each")
 
 
 class LongContext(Config):
