@@ -110,7 +110,8 @@ def alignment_steps(config: AlignConfig, members: Sequence[str], seed: int) -> l
 
 
 def _seeded(config: Any, seed: int, *names: str | int) -> Any:
-    return config.model_copy(update={"seed": derive(seed, "align", *names) % _SEEDS})
+    """The settings with a seed of its own for every step and member, which another seed in them changes too."""
+    return config.model_copy(update={"seed": derive(seed, "align", *names, config.seed) % _SEEDS})
 
 
 def _json(config: Config) -> dict[str, Any]:

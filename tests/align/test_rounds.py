@@ -34,3 +34,6 @@ def test_a_members_rate_and_seed_are_its_own() -> None:
     assert rates["3m"] == 5e-4
     assert rates["1m"] == SftConfig().optimizer.learning_rate
     assert steps["sft-1-1m"].config["seed"] != steps["sft-1-3m"].config["seed"]
+    other = AlignConfig(bootstrap=SftConfig(seed=8))
+    changed = {step.name: step for step in alignment_steps(other, ["1m", "3m"], seed=7)}
+    assert changed["bootstrap-1m"].config["seed"] != steps["bootstrap-1m"].config["seed"]
