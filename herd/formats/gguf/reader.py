@@ -18,8 +18,8 @@ from herd.formats.gguf.blocks import PLAIN, decode
 from herd.formats.gguf.container import GgufFile
 from herd.formats.gguf.description import read_config
 from herd.formats.gguf.names import ROPE_FACTORS, gguf_name
-from herd.formats.gguf.rotary import rotated_heads, to_halves
 from herd.formats.gguf.vocabulary import find_tokenizer
+from herd.formats.rotary_order import rotated_heads, to_halves
 from herd.formats.tensors import TensorInfo, cast, check_tensors, expected_shapes, fingerprint_of, require_finite
 
 

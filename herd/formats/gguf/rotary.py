@@ -1,8 +1,8 @@
-"""Rotary embedding as GGUF stores it: the order of the rows, and the scaling of the frequencies as a tensor.
+"""The scaling of the rotary frequencies as GGUF stores it.
 
-Hugging Face turns row r of a head against row r + D/2, GGUF's llama architecture (like Meta's files) each row against
-its neighbour.  The stretched frequencies of Llama 3.1 are not described by numbers in the metadata but by a tensor of
-divisors, one for every pair of rows; the four numbers behind it are found again by trying.
+The stretched frequencies of Llama 3.1 are not described by numbers in the metadata but by a tensor of divisors, one for
+every pair of rows; the four numbers behind it are found again by trying.  The order of the rows, which GGUF's llama
+architecture shares with Meta's files, is in ``herd.formats.rotary_order``.
 """
 
 import numpy as np
@@ -14,23 +14,6 @@ from herd.model.config import ModelConfig, RopeScaling
 from herd.model.rotary import scaled_frequency
 
 _TOLERANCE = 1e-5
-
-
-def rotated_heads(name: str, config: ModelConfig) -> int | None:
-    """How many heads the rows of the matrix ``name`` (Hugging Face's) belong to; None where none are rotated."""
-    if name.endswith("self_attn.q_proj.weight"):
-        return config.heads
-    return config.kv_heads if name.endswith("self_attn.k_proj.weight") else None
-
-
-def to_neighbours(weight: Tensor, heads: int) -> Tensor:
-    """Rows of a query or key matrix (heads * D, E) from halves to neighbouring pairs."""
-    return weight.view(heads, 2, -1, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
-
-
-def to_halves(weight: Tensor, heads: int) -> Tensor:
-    """Inverse of ``to_neighbours``."""
-    return weight.view(heads, -1, 2, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
 
 
 def rope_factors(head_dim: int, theta: float, scaling: RopeScaling) -> Tensor:

@@ -17,9 +17,10 @@ from herd.formats.gguf.container import header_bytes, lay_out, padded
 from herd.formats.gguf.description import describe
 from herd.formats.gguf.mixture import GGUF_TYPES
 from herd.formats.gguf.names import ROPE_FACTORS, gguf_name
-from herd.formats.gguf.rotary import rope_factors, rotated_heads, to_neighbours
+from herd.formats.gguf.rotary import rope_factors
 from herd.formats.gguf.vocabulary import describe_tokenizer
 from herd.formats.regions import RegionFiles
+from herd.formats.rotary_order import rotated_heads, to_pairs
 from herd.formats.tensors import TensorSource, cast, check_tokenizer, raw_bytes
 from herd.foundation.errors import HerdError
 from herd.foundation.files import digest_value
@@ -70,7 +71,7 @@ class GgufSink:
         """Takes one tensor by its Hugging Face name; values that its block type cannot hold are a ``HerdError``."""
         stored = self._table[gguf_name(name)]
         heads = rotated_heads(name, self._config)
-        data = _encoded(name, to_neighbours(tensor, heads) if heads else tensor, stored.kind)
+        data = _encoded(name, to_pairs(tensor, heads) if heads else tensor, stored.kind)
         self._files.write(name, [(self.path.name, self._begin + stored.offset, raw_bytes(data))])
 
     def finish(self) -> None:

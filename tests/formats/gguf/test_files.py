@@ -152,7 +152,7 @@ def test_the_metadata_is_complete(models: Models, tmp_path: Path) -> None:
 
 
 MISTAKES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-    "permutation": lambda patch: patch.setattr("herd.formats.gguf.writer.to_neighbours", lambda weight, heads: weight),
+    "permutation": lambda patch: patch.setattr("herd.formats.gguf.writer.to_pairs", lambda weight, heads: weight),
     "scaling": lambda patch: patch.setattr("herd.formats.gguf.writer._factors", lambda config: []),
     "gate": lambda patch: patch.setattr(
         "herd.formats.gguf.writer.gguf_name",

@@ -1,28 +1,15 @@
-"""The order of rows and the divisors of frequencies, against their definitions written out."""
+"""The divisors of frequencies, against their definition written out."""
 
 import math
 
 import pytest
 import torch
 
-from herd.formats.gguf.rotary import find_scaling, rope_factors, to_halves, to_neighbours
+from herd.formats.gguf.rotary import find_scaling, rope_factors
 from herd.foundation.errors import HerdError
 from herd.model.config import PRESETS, ModelConfig, RopeScaling
 
-HEADS, PAIRS, WIDTH = 3, 4, 5
 LLAMA_8B = PRESETS["llama-3.1-8b"]
-
-
-def test_the_partners_of_a_pair_become_neighbours() -> None:
-    weight = torch.arange(HEADS * 2 * PAIRS * WIDTH).view(-1, WIDTH)
-    neighbours = to_neighbours(weight, HEADS)
-    for head in range(HEADS):
-        for pair in range(PAIRS):
-            for partner in (0, 1):
-                halves_row = head * 2 * PAIRS + partner * PAIRS + pair
-                assert torch.equal(neighbours[head * 2 * PAIRS + 2 * pair + partner], weight[halves_row])
-    assert torch.equal(to_halves(neighbours, HEADS), weight)
-    assert not torch.equal(neighbours, to_halves(weight, HEADS))
 
 
 def test_divisors_are_those_of_the_release() -> None:
