@@ -133,8 +133,8 @@ class _State:
             raise HerdError(f"{first}gave no page at all ({len(self.skipped):,} were skipped)")
         if self.damages:
             write_jsonl(self.out / "quarantine.jsonl", map(asdict, self.damages))
-            many = f"{len(self.damages):,} damaged places were left out"
-            progress.say(f"{many}, the first {self.damages[0]}; see quarantine.jsonl")
+            count = f"damaged places that were left out: {len(self.damages):,}"
+            progress.say(f"{count}, the first {self.damages[0]}; see quarantine.jsonl")
         write_jsonl(self.out / "skipped.jsonl", self.skipped)
         write_json(self.out / "stats.json", {
             "pages": len(self.seen),
