@@ -1,4 +1,4 @@
-"""Labelling against a real HTTP endpoint with recorded judgements, faults, and answers that are not what was asked."""
+"""Labelling against a real HTTP endpoint with judgements written in the forms that models use, faults, and answers that are not what was asked."""
 
 import json
 import re
@@ -22,8 +22,8 @@ from herd.foundation.files import read_json, read_jsonl
 from herd.foundation.progress import Progress
 
 PATIENCE = Patience(timeout=5, attempts=3, first_wait=0.01, longest_wait=0.02)
-# What a chat model said of twelve short texts, word for word, in the forms that such models use.
-RECORDED = {
+# Judgements of twelve short texts, written by hand in the forms that chat models use; no model made them.
+WRITTEN = {
     "d00": '{"score": 4, "reason": "It explains photosynthesis step by step."}',
     "d01": '```json\n{"score": 1, "reason": "An advertisement."}\n```',
     "d02": 'Here is my judgement:\n{"score": "3", "reason": "Correct, but short."}\nI hope this helps!',
@@ -42,11 +42,11 @@ MALFORMED = {
 
 
 class Endpoint(ThreadingHTTPServer):
-    """Says what was recorded of the document that is named in the question; ``faults`` come first, in order."""
+    """Says what was written of the document that is named in the question; ``faults`` come first, in order."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.answers = dict(RECORDED | MALFORMED)
+        self.answers = dict(WRITTEN | MALFORMED)
         self.corrected: dict[str, str] = {}
         self.faults: list[str | bytes] = []
         self.asked: list[dict[str, Any]] = []
@@ -127,7 +127,7 @@ def test_judgements_are_read_in_the_forms_that_models_use(endpoint: Endpoint, co
     assert unanswered == dict.fromkeys(MALFORMED, f"no whole number from 0 to {BEST} as score") | {
         "d08": "no JSON object"
     }
-    assert len(endpoint.asked) == len(RECORDED) + 3 * len(MALFORMED)
+    assert len(endpoint.asked) == len(WRITTEN) + 3 * len(MALFORMED)
     stats = read_json(tmp_path / "out" / "stats.json")
     assert (stats["documents"], stats["judged"], stats["unanswered"]) == (12, 8, 4)
     assert stats["scores"]["code"] == {"0": 1, "1": 0, "2": 0, "3": 0, "4": 1, "5": 0}
@@ -153,7 +153,7 @@ def test_faults_of_the_endpoint_pass(endpoint: Endpoint, corpus: Path, tmp_path:
 
 
 def test_an_endpoint_that_dies_loses_no_judgement(endpoint: Endpoint, corpus: Path, tmp_path: Path) -> None:
-    endpoint.answers = dict.fromkeys(RECORDED | MALFORMED, '{"score": 3}')
+    endpoint.answers = dict.fromkeys(WRITTEN | MALFORMED, '{"score": 3}')
     endpoint.faults = [*[""] * 5, *["503"] * 3]
     with pytest.raises(HerdError, match=r"chat/completions: the server answers 503.*given up after 3 attempts"):
         label(config(endpoint, parallel=1), corpus, tmp_path / "out", Progress.silent())
@@ -174,7 +174,7 @@ def test_refusals_are_named(endpoint: Endpoint, corpus: Path, tmp_path: Path) ->
     with pytest.raises(HerdError, match="the server answers 401"):
         label(config(endpoint), corpus, tmp_path / "a", Progress.silent())
     endpoint.faults.clear()
-    endpoint.answers = dict.fromkeys(RECORDED | MALFORMED, "Certainly!")
+    endpoint.answers = dict.fromkeys(WRITTEN | MALFORMED, "Certainly!")
     with pytest.raises(HerdError, match="judge answered none of 12 questions"):
         label(config(endpoint), corpus, tmp_path / "b", Progress.silent())
     with pytest.raises(HerdError, match="holds no documents"):

@@ -2,7 +2,7 @@
 
 The shares of the two H100 machines were fitted to the rows of the data folder, all rows of a machine together; those of
 H200 and A100 to their two rows below, float8 on the H100 of 80 GB to Megatron's three (with a guessed share, blind,
-they were 17, 12 and 13% off).  The other rows below fitted no number, but were known when it was decided what
+they were 17, 12 and 13% off).  The other rows below were known when shares were nudged and when it was decided what
 a stack has to say (unbalanced rings, whole stage buffers), so they are no blind test.  The goals are 10% for Table 4 of
 the paper and 15% for all others.
 """
