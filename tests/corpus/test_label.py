@@ -1,4 +1,4 @@
-"""Labelling against a real HTTP endpoint with judgements written in the forms that models use, faults, and answers that are not what was asked."""
+"""Labelling against a real HTTP endpoint: judgements written in the forms that models use, faults, odd answers."""
 
 import json
 import re
