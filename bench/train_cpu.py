@@ -2,10 +2,10 @@
 
     .venv/bin/python bench/train_cpu.py --sizes 0.5m 1m 3m --rows 8 --length 512
 
-Both sides get the same shape, weights, rows of random tokens, data type (fp32) and fused AdamW, and take turns step by
-step in one process, so that a busy neighbour slows both.  Ours is the step of ``herd.train.loop`` (compiled layers
+Both sides get the same shape, weights, rows of random tokens, precision (fp32, or bf16 products under autocast) and
+fused AdamW, and take turns step by step in one process, so that a busy neighbour slows both.  Ours is the step of ``herd.train.loop`` (compiled layers
 where a compiler is there, eager beside it); theirs is eager with its default attention.  The peak is the best rate of
-a 1,024-cubed fp32 product, measured between the same steps.  Compilation is timed apart.  FLOPs are counted as 6 for
+a 1,024-cubed product in that precision, measured between the same steps.  Compilation is timed apart.  FLOPs are counted as 6 for
 every multiplied parameter plus the causal half of attention.
 """
 
@@ -25,8 +25,9 @@ from herd.foundation.progress import Progress
 from herd.model.config import ModelConfig, pocket_config
 from herd.model.transformer import Transformer
 from herd.train.batch import Batch, document_batch, next_token_loss
-from herd.train.compiled import compiler_available
+from herd.train.compiled import CompileMode, compiler_available
 from herd.train.loop import TrainConfig, TrainRun
+from herd.train.precision import Precision, in_precision
 
 _PEAK_SIZE = 1024
 
@@ -41,11 +42,14 @@ class _SameBatch:
         return self._batches
 
 
-def ours(shape: ModelConfig, rows: torch.Tensor, compile_layers: bool, out: Path) -> Callable[[], object]:
+def ours(
+    shape: ModelConfig, rows: torch.Tensor, precision: Precision, compile_layers: bool, out: Path
+) -> Callable[[], object]:
     """A call that takes one step of Herd's loop."""
     model = Transformer(shape)
     model.init_weights(0)
-    config = TrainConfig(steps=10**6, compile="on" if compile_layers else "off", tensorboard=False)
+    compile_mode: CompileMode = "on" if compile_layers else "off"
+    config = TrainConfig(steps=10**6, compile=compile_mode, precision=precision, tensorboard=False)
     source = _SameBatch([document_batch(rows.tolist())])
     run = TrainRun(config, model, source, next_token_loss, out)
 
@@ -56,7 +60,7 @@ def ours(shape: ModelConfig, rows: torch.Tensor, compile_layers: bool, out: Path
     return step
 
 
-def theirs(shape: ModelConfig, rows: torch.Tensor, out: Path) -> Callable[[], object]:
+def theirs(shape: ModelConfig, rows: torch.Tensor, precision: Precision, out: Path) -> Callable[[], object]:
     """A call that takes the same step with ``LlamaForCausalLM``."""
     model = Transformer(shape)
     model.init_weights(0)
@@ -67,7 +71,9 @@ def theirs(shape: ModelConfig, rows: torch.Tensor, out: Path) -> Callable[[], ob
     inputs, targets = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 
     def step() -> None:
-        llama(inputs, labels=inputs, shift_labels=targets, use_cache=False).loss.backward()
+        with in_precision(precision, llama.device):
+            loss = llama(inputs, labels=inputs, shift_labels=targets, use_cache=False).loss
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(llama.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -75,9 +81,10 @@ def theirs(shape: ModelConfig, rows: torch.Tensor, out: Path) -> Callable[[], ob
     return step
 
 
-def matrix_product() -> Callable[[], object]:
+def matrix_product(precision: Precision) -> Callable[[], object]:
     """A call that takes one large product."""
-    left, right = torch.randn(_PEAK_SIZE, _PEAK_SIZE), torch.randn(_PEAK_SIZE, _PEAK_SIZE)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = (torch.randn(_PEAK_SIZE, _PEAK_SIZE, dtype=dtype) for _ in range(2))
     return lambda: torch.mm(left, right)
 
 
@@ -92,16 +99,18 @@ def interleave(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str,
     return seconds
 
 
-def measure(size: str, rows: int, length: int, rounds: int, vocabulary: int) -> dict[str, float | str]:
+def measure(
+    size: str, rows: int, length: int, rounds: int, vocabulary: int, precision: Precision
+) -> dict[str, float | str]:
     """One row of the table: tokens a second, ratios, share of the peak."""
     shape = pocket_config(size, vocabulary)
     tokens = torch.randint(0, vocabulary, (rows, length + 1), generator=torch.Generator().manual_seed(0))
-    calls: dict[str, Callable[[], object]] = {"product": matrix_product()}
+    calls: dict[str, Callable[[], object]] = {"product": matrix_product(precision)}
     with tempfile.TemporaryDirectory() as directory:
-        calls["transformers"] = theirs(shape, tokens, Path(directory) / "theirs")
-        calls["eager"] = ours(shape, tokens, False, Path(directory) / "eager")
+        calls["transformers"] = theirs(shape, tokens, precision, Path(directory) / "theirs")
+        calls["eager"] = ours(shape, tokens, precision, False, Path(directory) / "eager")
         if compiler_available() is None:
-            calls["compiled"] = ours(shape, tokens, True, Path(directory) / "compiled")
+            calls["compiled"] = ours(shape, tokens, precision, True, Path(directory) / "compiled")
         began = time.perf_counter()
         calls[list(calls)[-1]]()
         compiling = time.perf_counter() - began
@@ -137,14 +146,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--vocabulary", type=int, default=4096)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     Progress().say(
-        f"torch {torch.__version__}, {arguments.threads} threads, {arguments.rows} rows of {arguments.length}"
+        f"torch {torch.__version__}, {arguments.threads} threads, {arguments.precision}, "
+        f"{arguments.rows} rows of {arguments.length}"
     )
     for size in arguments.sizes:
-        row = measure(size, arguments.rows, arguments.length, arguments.rounds, arguments.vocabulary)
-        print(json.dumps(row))
+        shape = (arguments.rows, arguments.length, arguments.rounds, arguments.vocabulary)
+        print(json.dumps(measure(size, *shape, arguments.precision)))
 
 
 if __name__ == "__main__":
