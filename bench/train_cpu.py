@@ -3,10 +3,10 @@
     .venv/bin/python bench/train_cpu.py --sizes 0.5m 1m 3m --rows 8 --length 512
 
 Both sides get the same shape, weights, rows of random tokens, precision (fp32, or bf16 products under autocast) and
-fused AdamW, and take turns step by step in one process, so that a busy neighbour slows both.  Ours is the step of ``herd.train.loop`` (compiled layers
-where a compiler is there, eager beside it); theirs is eager with its default attention.  The peak is the best rate of
-a 1,024-cubed product in that precision, measured between the same steps.  Compilation is timed apart.  FLOPs are counted as 6 for
-every multiplied parameter plus the causal half of attention.
+fused AdamW, and take turns step by step in one process, so that a busy neighbour slows both.  Ours is the step of
+``herd.train.loop`` (compiled layers where a compiler is there, eager beside it); theirs is eager with its default
+attention.  The peak is the best rate of a 1,024-cubed product in that precision, measured between the same steps.
+Compilation is timed apart.  FLOPs are counted as 6 for every multiplied parameter plus the causal half of attention.
 """
 
 import argparse
