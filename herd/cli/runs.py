@@ -20,6 +20,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print the resolved recipe and the plan, run nothing")
     ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="stages at the same time; two where there is no GPU, unless told")
+    ] = None,
 ) -> None:
     """Raise the herd: every stage, resumable, then the report."""
     from herd.foundation.progress import Progress
@@ -32,7 +35,7 @@ def run(
         print(json.dumps(loaded.model_dump(mode="json"), indent=2))
         print(describe_plan(loaded))
         return
-    print(raise_herd(loaded, Progress(sys.stderr)))
+    print(raise_herd(loaded, Progress(sys.stderr), jobs))
 
 
 def lineage(

@@ -54,11 +54,15 @@ class Task:
 
 
 class Progress:
-    """Shows tasks and sentences on ``stream``; ``Progress(None)`` shows nothing."""
+    """Shows tasks and sentences on ``stream``; ``Progress(None)`` shows nothing.
 
-    def __init__(self, stream: TextIO | None = sys.stderr) -> None:
-        self._stream = stream
+    Where several processes write to one stream, each gives its lines a ``prefix`` and draws no ``bars``.
+    """
+
+    def __init__(self, stream: TextIO | None = sys.stderr, prefix: str = "", bars: bool = True) -> None:
+        self._stream, self._prefix = stream, prefix
         self._console = Console(file=stream) if stream is not None else None
+        self._draws = bars and self._console is not None and self._console.is_terminal
         self._bars: Bars | None = None
 
     @classmethod
@@ -69,13 +73,13 @@ class Progress:
     def say(self, sentence: str) -> None:
         """Prints one sentence, above the bars if there are any."""
         if self._console is not None:
-            self._console.print(Text(sentence), soft_wrap=True)
+            self._console.print(Text(self._prefix + sentence), soft_wrap=True)
 
     @contextmanager
     def task(self, description: str, total: float | None = None, unit: str = "steps") -> Iterator[Task]:
         """Opens a task for the duration of a ``with`` block."""
         task = Task(self, description, total, unit)
-        if self._console is None or not self._console.is_terminal:
+        if not self._draws:
             yield task
             self._line(task)
             return

@@ -30,7 +30,8 @@ class Stage:
     """One node of the graph.
 
     ``run(inputs, out, progress)`` fills the directory ``out``; ``inputs`` maps a role to another stage's name;
-    ``config`` and ``outside`` are everything else that decides the result.
+    ``config`` and ``outside`` are everything else that decides the result.  ``whole_machine`` says that the stage
+    uses every core by itself, so that nothing should run beside it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Stage:
     config: dict[str, Any]
     inputs: Mapping[str, str] = field(default_factory=dict)
     outside: Callable[[], dict[str, str]] = dict
+    whole_machine: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,23 @@ class Outcome:
     ran: bool
     reason: str
     seconds: float
+
+
+@dataclass(frozen=True)
+class Todo:
+    """A stage that must run: the reason in words, the digests of its inputs by role, what lies outside."""
+
+    stage: Stage
+    reason: str
+    inputs: dict[str, str]
+    outside: dict[str, str]
+
+    def make(self, directory: Path, progress: Progress) -> Manifest:
+        """Runs the stage in ``directory``, whose artifacts it reads."""
+        name = self.stage.name
+        paths = {role: directory / needed for role, needed in self.stage.inputs.items()}
+        partial = directory / PARTIAL / name
+        return make_artifact(self.stage, paths, self.inputs, self.outside, partial, directory / name, progress)
 
 
 def check_order(stages: Sequence[Stage]) -> None:
@@ -63,32 +82,39 @@ def check_order(stages: Sequence[Stage]) -> None:
 
 
 def run_graph(stages: Sequence[Stage], directory: Path, progress: Progress) -> list[Outcome]:
-    """Brings every artifact of ``directory`` up to date with ``stages``; returns what ran and why."""
-    check_order(stages)
-    directory.mkdir(parents=True, exist_ok=True)
-    _sweep(directory)
+    """Brings every artifact of ``directory`` up to date with ``stages``, one by one; returns what ran and why."""
+    open_directory(stages, directory)
     digests: dict[str, str] = {}
     outcomes = []
     for number, stage in enumerate(stages, start=1):
-        outcome, digests[stage.name] = _bring_up_to_date(stage, directory, digests, progress, f"{number}/{len(stages)}")
-        outcomes.append(outcome)
+        found = look(stage, directory, digests)
+        if isinstance(found, Todo):
+            progress.say(f"[{number}/{len(stages)}] {stage.name}: {found.reason}")
+            manifest = found.make(directory, progress)
+            outcomes.append(Outcome(stage.name, True, found.reason, manifest.seconds))
+        else:
+            manifest = found
+            outcomes.append(Outcome(stage.name, False, "up to date", manifest.seconds))
+        digests[stage.name] = manifest.digest
     return outcomes
 
 
-def _bring_up_to_date(
-    stage: Stage, directory: Path, digests: Mapping[str, str], progress: Progress, place: str
-) -> tuple[Outcome, str]:
-    final = directory / stage.name
+def open_directory(stages: Sequence[Stage], directory: Path) -> None:
+    """Makes sure that ``stages`` are in order and that nothing torn lies in ``directory``."""
+    check_order(stages)
+    directory.mkdir(parents=True, exist_ok=True)
+    _sweep(directory)
+
+
+def look(stage: Stage, directory: Path, digests: Mapping[str, str]) -> Todo | Manifest:
+    """What there is to do for a stage whose inputs have ``digests``, or the manifest of its artifact."""
     inputs = {role: digests[name] for role, name in stage.inputs.items()}
     outside = stage.outside()
-    existing = Manifest.read(final)
-    reason = reason_to_run(stage, existing, inputs, outside, final)
+    existing = Manifest.read(directory / stage.name)
+    reason = reason_to_run(stage, existing, inputs, outside, directory / stage.name)
     if existing is not None and reason is None:
-        return Outcome(stage.name, False, "up to date", existing.seconds), existing.digest
-    progress.say(f"[{place}] {stage.name}: {reason}")
-    paths = {role: directory / name for role, name in stage.inputs.items()}
-    manifest = make_artifact(stage, paths, inputs, outside, directory / PARTIAL / stage.name, final, progress)
-    return Outcome(stage.name, True, reason or "", manifest.seconds), manifest.digest
+        return existing
+    return Todo(stage, reason or "to do", inputs, outside)
 
 
 def make_artifact(

@@ -12,6 +12,7 @@ from herd.pipeline.lock import exclusive
 from herd.pipeline.manifest import FILE as MANIFEST
 from herd.pipeline.planning import plan_file
 from herd.pipeline.recipe import Recipe
+from herd.pipeline.side_by_side import run_side_by_side, usual_jobs
 from herd.pipeline.sources import remark
 from herd.pipeline.stages import build
 from herd.report.page import write_report
@@ -19,8 +20,8 @@ from herd.tools.sandbox import Sandbox
 from herd.train.compiled import compiler_available
 
 
-def raise_herd(recipe: Recipe, progress: Progress) -> str:
-    """Brings every artifact of the recipe up to date; returns what to say at the end."""
+def raise_herd(recipe: Recipe, progress: Progress, jobs: int | None = None) -> str:
+    """Brings every artifact of the recipe up to date, ``jobs`` stages at a time; returns what to say at the end."""
     started = time.monotonic()
     with exclusive(recipe.output):
         stages = build(recipe)
@@ -28,7 +29,8 @@ def raise_herd(recipe: Recipe, progress: Progress) -> str:
         for sentence in [*what_is_missing(), *([changed] if changed else [])]:
             progress.say(sentence)
         keep_plan(recipe)
-        outcomes = run_graph(stages, recipe.output, progress)
+        jobs = jobs or usual_jobs()
+        outcomes = run_side_by_side(recipe, jobs, progress) if jobs > 1 else run_graph(stages, recipe.output, progress)
         if not is_published(recipe.output, [outcome.stage for outcome in outcomes]):
             publish(recipe)
     return _summary(recipe, outcomes, time.monotonic() - started)

@@ -54,8 +54,8 @@ def data_stages(recipe: Recipe) -> list[Stage]:
         return {f"source {number}": digest_value(found) for number, found in enumerate(pages_fingerprint(recipe.pages))}
 
     return [
-        Stage("pages", pages, recipe.part("pages"), outside=sources),
-        Stage("corpus", corpus, recipe.part("corpus"), {"pages": "pages"}),
+        Stage("pages", pages, recipe.part("pages"), outside=sources, whole_machine=True),
+        Stage("corpus", corpus, recipe.part("corpus"), {"pages": "pages"}, whole_machine=True),
         Stage("tasks", tasks, recipe.part("tasks"), {"corpus": "corpus"}),
         Stage("search", search, recipe.part("search"), {"corpus": "corpus"}),
         Stage("documents", documents, recipe.part("decontaminate"), {"corpus": "corpus", "tasks": "tasks"}),

@@ -39,13 +39,7 @@ def judging_stages(recipe: Recipe) -> list[Stage]:
     material = {name: name for name in ("tasks", "search", "documents", "guard", *dialogues, *models)}
     return [
         Stage("guard", guard, recipe.part("guard"), {"base": f"base-{smallest}", "documents": "documents"}),
-        Stage(
-            "evaluation",
-            evaluation,
-            recipe.part("evaluation"),
-            material,
-            outside=interpreter,
-        ),
+        Stage("evaluation", evaluation, recipe.part("evaluation"), material, interpreter, whole_machine=True),
     ]
 
 

@@ -31,7 +31,8 @@ def scaling_stages(recipe: Recipe) -> list[Stage]:
             out / "stats.json", {"runs": [asdict(point) for point in points], "flops": sum(p.budget for p in points)}
         )
 
-    return [Stage("scaling", run, _part(recipe), {"tokens": "tokens", "tokenizer": "tokenizer"})]
+    inputs = {"tokens": "tokens", "tokenizer": "tokenizer"}
+    return [Stage("scaling", run, _part(recipe), inputs, whole_machine=True)]
 
 
 def _part(recipe: Recipe) -> dict[str, Any]:
