@@ -31,6 +31,7 @@ from herd.tools.search import SearchConfig
 from herd.train.echo import EchoConfig
 from herd.train.shards import TokenizeConfig
 from herd.train.stages import PretrainConfig
+from herd.train.stream import Mix
 
 Part = TypeVar("Part", bound=Config)
 _SEEDS = 1 << 31  # what every library below takes
@@ -56,6 +57,7 @@ class LongContext(Config):
     lengths: tuple[int, ...] = Field(min_length=1)
     learning_rate_share: float = Field(default=0.3, gt=0, le=1, description="of the member's peak")
     rows: int = Field(default=4, gt=0)
+    mix: Mix | None = Field(default=None, description="instead of the mix of initial pre-training")
     gate: GateConfig = GateConfig()
     attempts: int = Field(default=3, ge=1)
     if_shut: Literal["stop", "go on"] = Field(default="stop", description="what a gate does that stays shut")

@@ -33,12 +33,12 @@ def initial_config(recipe: Recipe, name: str) -> PretrainConfig:
 
 
 def long_config(recipe: Recipe, name: str, length: int) -> PretrainConfig:
-    """One long-context step: the mix and the settings of initial pre-training, longer rows, a lower constant rate."""
+    """One long-context step: the settings of initial pre-training, its mix or another, longer rows, a lower rate."""
     member, plan = recipe.members[name], recipe.long_context
     rate = member.learning_rate * plan.learning_rate_share
     config = _with(recipe.pretraining, f"long-{name}-{length}", rate, schedule="constant", tokens=member.long_tokens)
     rows = (RowsFrom(share=0, rows=plan.rows),)
-    mix = config.mix.model_copy(update={"min_tokens": length // 2, "short_fraction": 0.3})
+    mix = (plan.mix or config.mix).model_copy(update={"min_tokens": length // 2, "short_fraction": 0.3})
     return config.model_copy(update={"sequence_length": length, "batch": rows, "mix": mix})
 
 
