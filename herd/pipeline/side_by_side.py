@@ -45,8 +45,7 @@ def run_side_by_side(recipe: Recipe, jobs: int, progress: Progress) -> list[Outc
     stages = build(recipe)
     open_directory(stages, recipe.output)
     planned = {name: estimate.flops for name, estimate in plan_stages(recipe, peak=1.0).items()}
-    with workers(jobs, "a stage") as pool:
-        return _Run(recipe, stages, urgency(stages, planned), jobs, pool, progress).go()
+    return _Run(recipe, stages, urgency(stages, planned), jobs, progress).go()
 
 
 def urgency(stages: Sequence[Stage], planned: Mapping[str, float]) -> dict[str, float]:
@@ -67,34 +66,46 @@ class _Run:
         stages: Sequence[Stage],
         rest: Mapping[str, float],
         jobs: int,
-        pool: ProcessPoolExecutor,
         progress: Progress,
     ) -> None:
-        self.recipe, self.stages, self.rest, self.pool, self.progress = recipe, stages, rest, pool, progress
+        self.recipe, self.stages, self.rest, self.progress = recipe, stages, rest, progress
         self.jobs, self.threads = jobs, max(_cores() // jobs, 1)
         self.waiting = {stage.name: stage for stage in stages}
         self.running: dict[Future[Manifest], Todo] = {}
         self.digests: dict[str, str] = {}
         self.outcomes: dict[str, Outcome] = {}
+        self.pool: ProcessPoolExecutor
 
     def go(self) -> list[Outcome]:
-        """Starts what can start and waits for what runs, until nothing is left."""
-        while self.waiting or self.running:
-            startable = self._startable()
+        """Makes all: what needs the whole machine here, while no worker holds memory, the rest in workers."""
+        while self.waiting:
+            for stage in self._whole():
+                self._start(stage)
+            with workers(self.jobs, "a stage") as self.pool:
+                self._stretch()
+        return [self.outcomes[stage.name] for stage in self.stages]
+
+    def _stretch(self) -> None:
+        """Starts what can start and waits for what runs, until what is left needs the whole machine first."""
+        while (startable := self._startable()) or self.running:
             for stage in startable:
                 self._start(stage)
             if not startable:
                 for future in wait(self.running, return_when=FIRST_COMPLETED).done:
                     self._settle(self.running.pop(future), future.result())
-        return [self.outcomes[stage.name] for stage in self.stages]
+
+    def _ready(self) -> list[Stage]:
+        return [stage for stage in self.waiting.values() if self.digests.keys() >= set(stage.inputs.values())]
+
+    def _whole(self) -> list[Stage]:
+        """The stages that could start if the whole machine were theirs."""
+        return [stage for stage in self._ready() if stage.whole_machine]
 
     def _startable(self) -> list[Stage]:
-        """The most urgent stages that have their inputs; one that needs the whole machine waits until it is free."""
-        ready = [stage for stage in self.waiting.values() if self.digests.keys() >= set(stage.inputs.values())]
-        whole = [stage for stage in ready if stage.whole_machine]
-        if whole:
-            return [] if self.running else whole[:1]
-        ready.sort(key=lambda stage: -self.rest[stage.name])
+        """The most urgent stages that have their inputs; none where one of them waits for the whole machine."""
+        if self._whole():
+            return []
+        ready = sorted(self._ready(), key=lambda stage: -self.rest[stage.name])
         return ready[: self.jobs - len(self.running)]
 
     def _start(self, stage: Stage) -> None:

@@ -51,8 +51,9 @@ class Pool:
 @pytest.fixture
 def run(tmp_path: Path) -> _Run:
     recipe = load_recipe("mini", [f"output={tmp_path}"])
-    pool = cast(Any, Pool())
-    return _Run(recipe, GRAPH, urgency(GRAPH, PLANNED), 2, pool, Progress.silent())
+    made = _Run(recipe, GRAPH, urgency(GRAPH, PLANNED), 2, Progress.silent())
+    made.pool = cast(Any, Pool())
+    return made
 
 
 def names(stages: list[Stage]) -> list[str]:
@@ -74,7 +75,8 @@ def test_the_longest_chain_of_planned_work_is_the_most_urgent() -> None:
 
 
 def test_stages_start_by_urgency_and_those_for_the_whole_machine_alone(run: _Run) -> None:
-    assert names(run._startable()) == ["tokens"]
+    assert names(run._whole()) == ["tokens"]
+    assert run._startable() == []
     run._start(GRAPH[0])
     assert (run.recipe.output / "tokens" / "text").exists()
     assert names(run._startable()) == ["large", "small"]
@@ -90,7 +92,8 @@ def test_stages_start_by_urgency_and_those_for_the_whole_machine_alone(run: _Run
     run._start(GRAPH[4])
     assert run._startable() == []
     finish(run, "chat")
-    assert names(run._startable()) == ["evaluation"]
+    assert run._startable() == []
+    assert names(run._whole()) == ["evaluation"]
 
 
 def test_a_stage_for_the_whole_machine_waits_until_nothing_runs(run: _Run) -> None:
@@ -99,7 +102,8 @@ def test_a_stage_for_the_whole_machine_waits_until_nothing_runs(run: _Run) -> No
     run.waiting["report"] = stage("report", "tokens", whole_machine=True)
     assert run._startable() == []
     finish(run, "small")
-    assert names(run._startable()) == ["report"]
+    assert run._startable() == []
+    assert names(run._whole()) == ["report"]
 
 
 def test_the_flagship_is_what_everything_waits_for() -> None:
