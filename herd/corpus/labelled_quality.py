@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.optimize import minimize
-from scipy.stats import binomtest
 
 from herd.corpus.documents import read_documents
+from herd.corpus.intervals import wilson
 from herd.corpus.label import BEST
 from herd.corpus.quality import Example, QualityConfig, QualityModel, area_under_curve, fit_examples, sample
 from herd.corpus.split import draw
@@ -179,18 +179,11 @@ def measure(probabilities: Values, truth: NDArray[np.bool_]) -> dict[str, Any]:
     return {
         "documents": len(truth),
         "auc": area_under_curve(probabilities.tolist(), truth.tolist()),
-        "precision": _share(right, int(said.sum())),
-        "recall": _share(right, int(truth.sum())),
+        "precision": wilson(right, int(said.sum())),
+        "recall": wilson(right, int(truth.sum())),
         "brier": float(np.mean((probabilities - truth) ** 2)),
         "calibration error": calibration_error(probabilities, truth),
     }
-
-
-def _share(part: int, whole: int) -> dict[str, float] | None:
-    if not whole:
-        return None
-    interval = binomtest(part, whole).proportion_ci(0.95, "wilson")
-    return {"value": part / whole, "low": float(interval.low), "high": float(interval.high)}
 
 
 def calibration_error(probabilities: Values, truth: Sequence[bool] | NDArray[np.bool_]) -> float:

@@ -147,9 +147,14 @@ def train_quality(examples: Sequence[Example], config: QualityConfig) -> Quality
 
 def fit_examples(train: list[Example], config: QualityConfig) -> Any:
     """The fastText model that tells the references among ``train`` from the others."""
+    return fit_labels([("reference" if e.reference else "other", e.text) for e in train], config)
+
+
+def fit_labels(rows: Sequence[tuple[str, str]], config: QualityConfig) -> Any:
+    """The fastText model of ``(label, sample)`` rows; a label holds no white space."""
     import fasttext
 
-    lines = [f"__label__{'reference' if e.reference else 'other'} {e.text}\n" for e in train]
+    lines = [f"__label__{label} {text}\n" for label, text in rows]
     random_from(config.seed, "quality", "order").shuffle(lines)
     with tempfile.TemporaryDirectory() as directory:
         examples, model = Path(directory, "train.txt"), Path(directory, "quality.bin")
