@@ -29,11 +29,12 @@ from herd.foundation.progress import Progress, Task
 from herd.foundation.seeds import derive
 from herd.model.config import ModelConfig
 from herd.train.average import AverageConfig, RunningAverage
-from herd.train.batch import BatchSource, LossFunction
+from herd.train.batch import Batch, BatchSource, LossFunction, LossParts
 from herd.train.checkpoint import Checkpoints
 from herd.train.compiled import CompiledLayers, CompileMode, decide_compile
 from herd.train.metrics import MetricsLog
 from herd.train.precision import Precision, in_precision
+from herd.train.processes import OneProcess
 from herd.train.schedule import BatchRamp, OptimizerConfig, learning_rate
 
 HeldOut = Callable[[Any], dict[str, float]]
@@ -100,15 +101,17 @@ def train(
     *,
     held_out: HeldOut | None = None,
     name: str = "training",
+    processes: OneProcess | None = None,
 ) -> TrainReport:
     """Trains ``model`` in place for ``config.steps`` steps and returns what was done, averaged weights included.
 
     ``out`` is the run's directory.  ``held_out`` is called with the model in evaluation mode and without gradients
-    every ``eval_every`` steps and after the last; its figures go into the metrics.  ``HerdError`` where the directory
-    holds another run, where too many steps are not finite, or where a checkpoint cannot be written.
+    every ``eval_every`` steps and after the last; its figures go into the metrics.  ``processes`` are those that train
+    together, over which ``model`` is spread already.  ``HerdError`` where the directory holds another run, where too
+    many steps are not finite, or where a checkpoint cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    run = TrainRun(config, model, source, loss, out)
+    run = TrainRun(config, model, source, loss, out, processes)
     try:
         with progress.task(name, config.steps) as task:
             task.advance(run.counters.step)
@@ -122,9 +125,16 @@ class TrainRun:
     """The moving parts of a run: built from its directory, moved step by step, saved now and then."""
 
     def __init__(
-        self, config: TrainConfig, model: nn.Module, source: BatchSource, loss: LossFunction, out: Path
+        self,
+        config: TrainConfig,
+        model: nn.Module,
+        source: BatchSource,
+        loss: LossFunction,
+        out: Path,
+        processes: OneProcess | None = None,
     ) -> None:
         self.config, self.model, self.source, self.loss, self.out = config, model, source, loss, out
+        self.processes = processes or OneProcess()
         self.shape: ModelConfig = cast(ModelConfig, model.config)
         self.device = next(model.parameters()).device
         self.optimizer = _optimizer(config.optimizer, model)
@@ -150,7 +160,7 @@ class TrainRun:
             seconds = time.monotonic() - began
             last = counters.step == config.steps
             evaluate = held_out is not None and (last or _due(config.eval_every, counters.step))
-            self.record(step, seconds, _evaluate(self.model, held_out) if evaluate and held_out else {})
+            self.record(step, seconds, self.evaluate(held_out) if evaluate and held_out else {})
             task.note(f"loss {step.loss:.3f}")
             task.advance()
             late = time.monotonic() - saved_at > config.checkpoint_seconds
@@ -181,24 +191,38 @@ class TrainRun:
     def accumulate(self, number: int, rate: float) -> _Step:
         """Gradients of the whole step: sums over the micro-batches, divided once by the sum of their weights."""
         self.model.train()
-        total, weight, tokens, flops = 0.0, 0.0, 0, 0.0
+        sums = {"loss": 0.0, "weight": 0.0}
+        counts = {"tokens": 0.0, "flops": 0.0}
         figures: dict[str, float] = {}
-        for batch in self.source.batches(number):
-            with in_precision(self.config.precision, self.device):
-                parts = self.loss(self.model, batch.to(self.device))
-            parts.total_sum.backward()
-            total += float(parts.total_sum.detach())
-            weight += float(parts.weight)
-            tokens += sum(batch.lengths)
-            flops += sum(length * self.shape.flops_per_token(length) for length in batch.lengths)
+        for batch, parts in self.processes.passes(self._forward, self.source.batches(number)):
+            sums["loss"] += float(parts.total_sum.detach())
+            sums["weight"] += float(parts.weight)
+            counts["tokens"] += sum(batch.lengths)
+            counts["flops"] += sum(length * self.shape.flops_per_token(length) for length in batch.lengths)
             for key, value in parts.figures.items():
                 figures[key] = figures.get(key, 0.0) + value
+        sums, figures = self.processes.sum_losses(sums), self.processes.sum_losses(figures)
+        counts = self.processes.sum_counts(counts)
+        weight = sums["weight"]
         divisor = weight or 1.0  # a step without any target has loss 0 and gradient 0
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         torch._foreach_div_(gradients, divisor)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
+        norm = self.processes.clip(self.model, self.config.optimizer.clip)
         means = {key: value / divisor for key, value in figures.items()}
-        return _Step(total / divisor, float(norm), rate, tokens, weight, flops, means)
+        return _Step(sums["loss"] / divisor, norm, rate, int(counts["tokens"]), weight, counts["flops"], means)
+
+    def _forward(self, batch: Batch) -> LossParts:
+        with in_precision(self.config.precision, self.device):
+            return self.loss(self.model, batch.to(self.device))
+
+    @torch.no_grad()
+    def evaluate(self, held_out: HeldOut) -> dict[str, float]:
+        """The held-out figures of the present weights."""
+        self.model.eval()
+        figures = held_out(self.model)
+        self.processes.settle(self.model)
+        self.model.train()
+        return figures
 
     def record(self, step: _Step, seconds: float, held_out: dict[str, float]) -> None:
         """Counts a step and writes its line."""
@@ -241,14 +265,6 @@ class TrainRun:
 
 def _due(every: int | None, done: int) -> bool:
     return every is not None and done % every == 0
-
-
-@torch.no_grad()
-def _evaluate(model: nn.Module, held_out: HeldOut) -> dict[str, float]:
-    model.eval()
-    figures = held_out(model)
-    model.train()
-    return figures
 
 
 def _optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.AdamW:

@@ -41,16 +41,20 @@ def sample_batch(samples: Sequence[Sample]) -> Batch:
 
 
 class PretrainSource:
-    """The batches of a stream: step after step the next samples, as many as the ramp says."""
+    """The batches of a stream: step after step the next samples, as many as the ramp says.
 
-    def __init__(self, stream: TokenStream, ramp: BatchRamp, micro_tokens: int) -> None:
-        self.stream, self.ramp = stream, ramp
+    Where processes share a step, each takes its part of the rows: part ``part`` of ``parts`` equal ones, in order.
+    """
+
+    def __init__(self, stream: TokenStream, ramp: BatchRamp, micro_tokens: int, part: int = 0, parts: int = 1) -> None:
+        self.stream, self.ramp, self.part, self.parts = stream, ramp, part, parts
         self._micro_rows = max(micro_tokens // stream.sequence_length, 1)
 
     def batches(self, step: int) -> list[Batch]:
         """The micro-batches of one step, each of at most ``micro_tokens`` tokens but at least one row."""
-        first = self.ramp.rows_before(step)
-        numbers = range(first, first + self.ramp.rows(step))
+        rows = self.ramp.rows(step) // self.parts
+        first = self.ramp.rows_before(step) + self.part * rows
+        numbers = range(first, first + rows)
         samples = [self.stream.sample(number) for number in numbers]
         return [
             sample_batch(samples[start : start + self._micro_rows])
