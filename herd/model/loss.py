@@ -31,18 +31,8 @@ class _SummedCrossEntropy(torch.autograd.Function):
         grad_head = torch.zeros_like(head_VE, dtype=torch.float32) if needs_head else None
         for start in range(0, len(targets_M), chunk):
             part = slice(start, start + chunk)
-            log_probs_MV = _chunk_log_softmax(hidden_ME[part], head_VE)
-            targets_M1 = targets_M[part, None]
-            total -= log_probs_MV.gather(1, targets_M1).sum()
-            if grad_hidden is None and grad_head is None:
-                continue
-            grad_MV = log_probs_MV.exp_()  # d(-log p)/d logits = softmax - one at the target
-            grad_MV.scatter_add_(1, targets_M1, torch.full_like(targets_M1, -1.0, dtype=torch.float32))
-            grad_MV = grad_MV.to(hidden_ME.dtype)
-            if grad_hidden is not None:
-                torch.mm(grad_MV, head_VE, out=grad_hidden[part])
-            if grad_head is not None:
-                _add_product(grad_head, grad_MV, hidden_ME[part])
+            grad_part = None if grad_hidden is None else grad_hidden[part]
+            total -= _add_chunk(hidden_ME[part], head_VE, targets_M[part, None], grad_part, grad_head)
         ctx.save_for_backward(grad_hidden, grad_head)
         ctx.head_type = head_VE.dtype
         return total
@@ -56,6 +46,33 @@ class _SummedCrossEntropy(torch.autograd.Function):
         if grad_head is not None:
             grad_head = (grad_head * grad).to(ctx.head_type)
         return grad_hidden, grad_head, None, None
+
+
+def _add_chunk(
+    hidden_ME: Tensor, head_VE: Tensor, targets_M1: Tensor, grad_hidden_ME: Tensor | None, grad_head_VE: Tensor | None
+) -> Tensor:
+    """Summed log p(target) of one chunk; fills its gradient of the hidden states and adds to that of the head.
+
+    A function of its own, so that a chunk's logits are gone before those of the next are made.
+    """
+    log_probs_MV = _chunk_log_softmax(hidden_ME, head_VE)
+    total = log_probs_MV.gather(1, targets_M1).sum()
+    if grad_hidden_ME is None and grad_head_VE is None:
+        return total
+    grad_MV = log_probs_MV.exp_()  # d(-log p)/d logits = softmax - one at the target
+    grad_MV.scatter_add_(1, targets_M1, torch.full_like(targets_M1, -1.0, dtype=torch.float32))
+    _add_gradients(grad_MV.to(hidden_ME.dtype), hidden_ME, head_VE, grad_hidden_ME, grad_head_VE)
+    return total
+
+
+def _add_gradients(
+    grad_MV: Tensor, hidden_ME: Tensor, head_VE: Tensor, grad_hidden_ME: Tensor | None, grad_head_VE: Tensor | None
+) -> None:
+    """What a chunk's gradient of the logits gives to its hidden states and to the head."""
+    if grad_hidden_ME is not None:
+        torch.mm(grad_MV, head_VE, out=grad_hidden_ME)
+    if grad_head_VE is not None:
+        _add_product(grad_head_VE, grad_MV, hidden_ME)
 
 
 def _add_product(total_VE: Tensor, grad_MV: Tensor, hidden_ME: Tensor) -> None:
@@ -73,8 +90,7 @@ class _LogProbs(torch.autograd.Function):
         out_M = torch.empty(len(targets_M), dtype=torch.float32, device=hidden_ME.device)
         for start in range(0, len(targets_M), chunk):
             part = slice(start, start + chunk)
-            log_probs_MV = _chunk_log_softmax(hidden_ME[part], head_VE)
-            out_M[part] = log_probs_MV.gather(1, targets_M[part, None]).squeeze(1)
+            out_M[part] = _target_log_probs(hidden_ME[part], head_VE, targets_M[part, None])
         ctx.save_for_backward(hidden_ME, head_VE, targets_M)
         ctx.chunk = chunk
         return out_M
@@ -87,13 +103,21 @@ class _LogProbs(torch.autograd.Function):
         grad_head = torch.zeros_like(head_VE, dtype=torch.float32)
         for start in range(0, len(targets_M), ctx.chunk):
             part = slice(start, start + ctx.chunk)
-            grad_M1 = grad_M[part, None].float()
-            grad_MV = _chunk_log_softmax(hidden_ME[part], head_VE).exp_().mul_(-grad_M1)
-            grad_MV.scatter_add_(1, targets_M[part, None], grad_M1)
-            grad_MV = grad_MV.to(hidden_ME.dtype)
-            torch.mm(grad_MV, head_VE, out=grad_hidden[part])
-            _add_product(grad_head, grad_MV, hidden_ME[part])
+            grad_MV = _logits_gradient(hidden_ME[part], head_VE, targets_M[part, None], grad_M[part, None].float())
+            _add_gradients(grad_MV, hidden_ME[part], head_VE, grad_hidden[part], grad_head)
+            del grad_MV  # before the next chunk's logits are made
         return grad_hidden, grad_head.to(head_VE.dtype), None, None
+
+
+def _target_log_probs(hidden_ME: Tensor, head_VE: Tensor, targets_M1: Tensor) -> Tensor:
+    return _chunk_log_softmax(hidden_ME, head_VE).gather(1, targets_M1).squeeze(1)
+
+
+def _logits_gradient(hidden_ME: Tensor, head_VE: Tensor, targets_M1: Tensor, grad_M1: Tensor) -> Tensor:
+    """Gradient of the logits (M, V) for a gradient of each token's log p(target)."""
+    grad_MV = _chunk_log_softmax(hidden_ME, head_VE).exp_().mul_(-grad_M1)
+    grad_MV.scatter_add_(1, targets_M1, grad_M1)
+    return grad_MV.to(hidden_ME.dtype)
 
 
 def _with_targets(hidden_NE: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -107,7 +107,7 @@ def _at_loss(model: ModelConfig, layout: Layout, stack: Stack, kept: float, stat
     chunk = min(tokens, stack.loss_chunk or tokens)
     whole = layout.tp == 1 or stack.loss_chunk is not None
     logits = chunk * model.vocab_size / layout.tp
-    buffers = (stack.loss_buffers if whole else stack.sharded_loss_buffers) + (1 if tokens > chunk else 0)
+    buffers = stack.loss_buffers if whole else stack.sharded_loss_buffers
     loss = logits * (4 * buffers + (size if size < 4 else 0))
     if stack.loss_chunk is not None:
         # Hidden states' gradient in the forward pass, and the head's in fp32.
@@ -132,8 +132,17 @@ def _at_backward(model: ModelConfig, layout: Layout, kept: float, state: float) 
     head_gradient = 4.0 * model.vocab_size * model.dim / layout.tp / (layout.dp * layout.cp)
     first = Memory(state, head_gradient + layer_gradient, 2 * state, kept + working, 0.0, 0.0, 0.0)
     left = kept / max(layers_per_rank(model, layout), 1)
-    last = Memory(state, state, 2 * state, left + working, 0.0, 0.0, 0.0)
+    last = Memory(state, state - _gradients_to_come(model, layout), 2 * state, left + working, 0.0, 0.0, 0.0)
     return max(first, last, key=lambda moment: moment.total)
+
+
+def _gradients_to_come(model: ModelConfig, layout: Layout) -> float:
+    """Bytes of gradients that are not there yet where gate and up meet in the first layer's backward pass."""
+    if layout.micro_batches > 1 or layout.pp > 1:
+        return 0.0  # they are there from the micro-batch before
+    embedding = 0 if model.tied else model.vocab_size * model.dim
+    layer = model.layer_parameters - model.ffn_dim * model.dim  # all but that of down
+    return 4.0 * (layer + embedding) / layout.tp / (layout.dp * layout.cp)
 
 
 def _unsharded(model: ModelConfig, layout: Layout, parameters: float, shards: int) -> float:

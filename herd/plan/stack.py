@@ -17,8 +17,7 @@ class Stack:
     name: str
     # fp32 tensors of the size of the logits that live at once in the loss, besides the logits themselves; ...
     loss_buffers: float
-    # ... and how many tokens' logits are made at a time (None: all of a micro-batch); where there are several such
-    # chunks, the one before still lives while the next is made.
+    # ... and how many tokens' logits are made at a time (None: all of a micro-batch).
     loss_chunk: int | None = None
     # The same where the vocabulary is split: the log-softmax over ranks is written out in single operators.
     sharded_loss_buffers: float = 4.5

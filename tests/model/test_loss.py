@@ -5,8 +5,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
 
-from herd.model.loss import IGNORE, chunked_cross_entropy, token_log_probs
+from herd.model.loss import IGNORE, _LogProbs, _SummedCrossEntropy, chunked_cross_entropy, token_log_probs
 
 
 def _problem(count: int, vocabulary: int, ignored: float, seed: int = 0) -> tuple[torch.Tensor, ...]:
@@ -80,3 +82,18 @@ def test_frozen_head_receives_no_gradient_and_half_precision_keeps_its_type() ->
         F.cross_entropy(hidden @ head.T, targets, reduction="sum", ignore_index=IGNORE), (hidden,)
     )[0]
     assert torch.nn.functional.cosine_similarity(gradient.flatten(), expected.flatten(), dim=0) > 0.999
+
+
+@pytest.mark.parametrize("function", [_SummedCrossEntropy, _LogProbs])
+def test_one_chunk_of_logits_lives_at_a_time(function: type[torch.autograd.Function]) -> None:
+    """Bytes of every storage as PyTorch's tracker counts them; the head and its gradient are 1% of a chunk each."""
+    vocabulary, chunk = 32_000, 512
+    with FakeTensorMode():
+        tracker = MemTracker()
+        hidden, head = (torch.zeros(rows, 8, requires_grad=True) for rows in (4 * chunk, vocabulary))
+        targets = torch.zeros(4 * chunk, dtype=torch.long)
+        tracker.track_external(hidden, head)
+        with tracker:
+            function.apply(hidden, head, targets, chunk).sum().backward()
+    peak = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
+    assert 1.0 < peak / (4 * chunk * vocabulary) < 1.1
