@@ -1,4 +1,7 @@
-"""The verbs around a corpus, on files of one's own: ``herd fetch | extract | what-if | decontaminate | quality``."""
+"""The verbs around a corpus, on files of one's own: ``herd fetch | extract | what-if | decontaminate | quality``.
+
+``topics`` and ``mix`` make its mix.
+"""
 
 import sys
 from pathlib import Path
@@ -134,3 +137,40 @@ def train(
         out,
         lambda place, progress: train_on_labels(settings, corpus, judgements, place, progress),
     )
+
+
+def topics(
+    labels: Annotated[Path, typer.Argument(help="JSONL with text and topic, and site or url where known")],
+    out: Out,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train a classifier of topics on labelled texts, and measure it on sites that training never saw."""
+    from herd.corpus.topics import TopicsConfig, train_topics
+
+    settings = read_settings(TopicsConfig, config, overrides)
+    make(
+        "topics",
+        settings,
+        {"labels": labels},
+        out,
+        lambda place, progress: train_topics(settings, labels, place, progress),
+    )
+
+
+def mix(
+    corpus: Annotated[Path, typer.Argument(help="a corpus that Herd made")],
+    out: Out,
+    topics: Annotated[Path | None, typer.Option(help="what herd topics made; for limits on topics")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Bring a corpus to its mix: fewer documents of common topics, weights by domain and language."""
+    from herd.corpus.weigh import WeighConfig, weigh
+    from herd.foundation.files import read_json
+
+    settings = read_settings(WeighConfig, config, overrides)
+    inputs = {"corpus": corpus} | ({"topics": topics} if topics else {})
+    make("mix", settings, inputs, out, lambda place, progress: weigh(settings, corpus, place, progress, topics))
+    for note in read_json(out / "stats.json")["mix"]["notes"]:
+        print(f"  {note}")

@@ -43,27 +43,32 @@ class Mix:
 
 def plan_mix(sizes: Mapping[str, float], config: MixConfig) -> Mix:
     """The mix for domains of these sizes (characters or tokens); a domain without a target share gets weight zero."""
+    return plan_shares(sizes, config.shares, config.maximum_repeat)
+
+
+def plan_shares(sizes: Mapping[str, float], targets: Mapping[str, float], maximum_repeat: float) -> Mix:
+    """The same for parts of any kind: domains, or the languages of one."""
     total = sum(sizes.values())
     natural = {domain: size / total for domain, size in sizes.items() if size > 0}
-    wanted = {domain: config.shares.get(domain, 0.0) for domain in natural}
+    wanted = {domain: targets.get(domain, 0.0) for domain in natural}
     notes = [
         f"no {domain} documents: its {share:.0%} goes to the other domains in proportion"
-        for domain, share in config.shares.items()
+        for domain, share in targets.items()
         if share > 0 and domain not in natural
     ]
     if sum(wanted.values()) <= 0:
         notes.append("no target share can be met: documents are taken as they are")
         return Mix(natural, dict.fromkeys(natural, 1.0), natural, notes)
-    shares = _capped(wanted, {domain: share * config.maximum_repeat for domain, share in natural.items()})
+    shares = capped(wanted, {domain: share * maximum_repeat for domain, share in natural.items()})
     scale = sum(wanted.values())
     for domain, share in shares.items():
         if share < wanted[domain] / scale - 1e-9:
             reached = f"{domain} reaches {share:.1%} of {wanted[domain]:.0%}"
-            notes.append(f"{reached}: more would repeat it over {config.maximum_repeat:g} times")
+            notes.append(f"{reached}: more would repeat it over {maximum_repeat:g} times")
     return Mix(shares, {domain: shares[domain] / natural[domain] for domain in shares}, natural, notes)
 
 
-def _capped(wanted: dict[str, float], caps: dict[str, float]) -> dict[str, float]:
+def capped(wanted: dict[str, float], caps: dict[str, float]) -> dict[str, float]:
     """Shares in proportion to ``wanted``, none above its cap, adding up to one (caps add up to one at least)."""
     fixed: dict[str, float] = {}
     while True:
