@@ -61,11 +61,11 @@ def _add_chunk(
         return total
     grad_MV = log_probs_MV.exp_()  # d(-log p)/d logits = softmax - one at the target
     grad_MV.scatter_add_(1, targets_M1, torch.full_like(targets_M1, -1.0, dtype=torch.float32))
-    _add_gradients(grad_MV.to(hidden_ME.dtype), hidden_ME, head_VE, grad_hidden_ME, grad_head_VE)
+    add_gradients(grad_MV.to(hidden_ME.dtype), hidden_ME, head_VE, grad_hidden_ME, grad_head_VE)
     return total
 
 
-def _add_gradients(
+def add_gradients(
     grad_MV: Tensor, hidden_ME: Tensor, head_VE: Tensor, grad_hidden_ME: Tensor | None, grad_head_VE: Tensor | None
 ) -> None:
     """What a chunk's gradient of the logits gives to its hidden states and to the head."""
@@ -104,7 +104,7 @@ class _LogProbs(torch.autograd.Function):
         for start in range(0, len(targets_M), ctx.chunk):
             part = slice(start, start + ctx.chunk)
             grad_MV = _logits_gradient(hidden_ME[part], head_VE, targets_M[part, None], grad_M[part, None].float())
-            _add_gradients(grad_MV, hidden_ME[part], head_VE, grad_hidden[part], grad_head)
+            add_gradients(grad_MV, hidden_ME[part], head_VE, grad_hidden[part], grad_head)
             del grad_MV  # before the next chunk's logits are made
         return grad_hidden, grad_head.to(head_VE.dtype), None, None
 

@@ -4,7 +4,7 @@ Pre-training, fine-tuning, reward modelling and preference optimisation are a ``
 each; none of them has a loop of its own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,6 +14,9 @@ from torch import Tensor
 from herd.model.attention import DocumentAttention, document_positions
 from herd.model.loss import IGNORE, chunked_cross_entropy
 from herd.model.transformer import Transformer
+
+CrossEntropy = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, int]]
+"""From hidden states (N, E), output matrix (V, E) and targets (N,): summed nats, and the number of targets."""
 
 
 @dataclass
@@ -70,10 +73,10 @@ class LossFunction(Protocol):
         """The summed loss with its gradient graph, also where the batch has no target."""
 
 
-def next_token_loss(model: Transformer, batch: Batch) -> LossParts:
+def next_token_loss(model: Transformer, batch: Batch, cross_entropy: CrossEntropy = chunked_cross_entropy) -> LossParts:
     """Cross-entropy of the next token in nats: the loss of pre-training and of fine-tuning."""
     hidden_NE = model(batch.tokens_N, batch.positions_N, DocumentAttention(batch.lengths))
-    total, targets = chunked_cross_entropy(hidden_NE, model.head_weight, batch.targets_N)
+    total, targets = cross_entropy(hidden_NE, model.head_weight, batch.targets_N)
     return LossParts(total, float(targets))
 
 

@@ -26,7 +26,18 @@ _OUTERMOST_FIRST: tuple[Dimension, ...] = ("replica", "shard", "pp", "cp", "tp")
 
 Kind = Literal["tp", "cp", "pp", "fsdp", "hybrid", "replicate"]
 
-PROVEN: frozenset[frozenset[Kind]] = frozenset(frozenset(kinds) for kinds in ((),))
+PROVEN: frozenset[frozenset[Kind]] = frozenset(
+    frozenset(kinds)
+    for kinds in (
+        (),
+        ("fsdp",),
+        ("hybrid",),
+        ("replicate",),
+        ("tp",),
+        ("tp", "fsdp"),
+        ("tp", "replicate"),
+    )
+)
 """The combinations of kinds that ``tests/train/parallel`` holds against a single process; all others are refused."""
 
 

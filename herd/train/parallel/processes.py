@@ -1,0 +1,99 @@
+"""The loop's questions answered for processes on a mesh.
+
+processes = ManyProcesses(Mesh(config, device.type))
+model = processes.spread(model)
+train(schedule, model, source, processes.next_token_loss, out, progress, processes=processes)
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from herd.model.loss import IGNORE, chunked_cross_entropy
+from herd.model.transformer import Transformer
+from herd.train.batch import Batch, LossParts, next_token_loss
+from herd.train.parallel.data import release_weights, shard_weights
+from herd.train.parallel.loss import spread_cross_entropy
+from herd.train.parallel.mesh import Dimension, Mesh
+from herd.train.parallel.tensor import cut_matrices
+from herd.train.processes import OneProcess
+
+
+class ManyProcesses(OneProcess):
+    """This process among those of a mesh; all of them ask the same questions in the same order."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self.rank = dist.get_rank()
+        self.data_index, self.data_parts = mesh.data_index, mesh.config.dp
+        self._device = torch.device(mesh.devices.device_type)
+
+    def spread(self, model: nn.Module) -> nn.Module:
+        """Cuts the weights of ``model``, which every process holds whole and alike, first over TP, then over DP."""
+        tensor = self.mesh.submesh("tp")
+        if tensor is not None:
+            assert isinstance(model, Transformer), "only the transformer has a plan for tensor parallelism"
+            cut_matrices(model, tensor)
+        shard_weights(model, self.mesh)
+        return model
+
+    def next_token_loss(self, model: Transformer, batch: Batch) -> LossParts:
+        """This process's part of the next-token loss of ``batch``."""
+        tp = self.mesh.config.tp
+        cross_entropy = spread_cross_entropy if tp > 1 else chunked_cross_entropy
+        return next_token_loss(model, pad_batch(batch, tp), cross_entropy)
+
+    def sum_losses(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Sums over all ranks but those of TP, which have the same tokens."""
+        return self._sum(values, ("replica", "shard", "pp", "cp"))
+
+    def sum_counts(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Sums over the ranks of DP: those of one row count the same batch."""
+        return self._sum(values, ("replica", "shard"))
+
+    def _sum(self, values: Mapping[str, float], over: Sequence[Dimension]) -> dict[str, float]:
+        ranks = self.mesh.submesh(*over)
+        if ranks is None or not values:
+            return dict(values)
+        sums = torch.tensor(list(values.values()), dtype=torch.float64, device=self._device)
+        dist.all_reduce(sums, group=ranks.get_group())
+        return dict(zip(values, sums.tolist(), strict=True))
+
+    def clip(self, model: nn.Module, limit: float) -> float:
+        """The norm is that of all parameters on all ranks."""
+        norm = nn.utils.get_total_norm(
+            [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        )
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
+        return float(norm)
+
+    def settle(self, model: nn.Module) -> None:
+        """An evaluation leaves the output matrix gathered."""
+        release_weights(model)
+
+    @torch.no_grad()
+    def whole_weights(self, model: nn.Module, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Whole tensors on the CPU of every process."""
+        whole = {}
+        for name, tensor in (dict(model.named_parameters()) if weights is None else weights).items():
+            whole[name] = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()
+        return whole
+
+
+def pad_batch(batch: Batch, multiple: int) -> Batch:
+    """The batch with a document of tokens without targets at its end, so that its length is a multiple."""
+    missing = -len(batch.tokens_N) % multiple
+    if not missing:
+        return batch
+    new = batch.tokens_N.new_zeros
+    return Batch(
+        torch.cat([batch.tokens_N, new(missing)]),
+        torch.cat([batch.positions_N, torch.arange(missing, device=batch.positions_N.device)]),
+        torch.cat([batch.targets_N, new(missing) + IGNORE]),
+        [*batch.lengths, missing],
+        batch.extra,
+    )

@@ -1,0 +1,130 @@
+"""Short runs on meshes of gloo processes, for the tests: ``python mesh_run.py OUT '[{"tp": 2}, ...]'``.
+
+Every run starts from the same weights and sees the same packed documents.  The weights are drawn before the processes
+are forked, so that all hold them; importing the libraries once serves all runs.  ``OUT/NUMBER.safetensors`` receives
+each run's losses, norms, gradients of every step, and final weights; run 0 is that of one process.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from torch import Tensor
+
+from herd.foundation.seeds import numpy_from
+from herd.model.config import ModelConfig
+from herd.model.transformer import Transformer
+from herd.train.loop import TrainConfig, TrainRun
+from herd.train.parallel.mesh import Mesh, MeshConfig, check_mesh
+from herd.train.parallel.processes import ManyProcesses
+from herd.train.pretrain import PretrainSource
+from herd.train.processes import OneProcess
+from herd.train.schedule import BatchRamp, OptimizerConfig, RampStep
+from herd.train.stream import Sample
+
+LENGTH = 32
+RAMP = BatchRamp(ramp=(RampStep(step=0, rows=4), RampStep(step=2, rows=8)))
+STEPS = 4
+
+
+class PackedRows:
+    """Rows of documents of 1 to 40 tokens, which begin and end anywhere: chunks of any size cut through them."""
+
+    sequence_length = LENGTH
+
+    def sample(self, number: int) -> Sample:
+        """A row and the target of its last token."""
+        chance = numpy_from(11, "rows", number)
+        lengths: list[int] = []
+        while sum(lengths) < LENGTH + 1:
+            lengths.append(min(int(chance.integers(1, 40)), LENGTH + 1 - sum(lengths)))
+        return Sample(chance.integers(0, 64, LENGTH + 1).astype(np.uint16), lengths, "random")
+
+
+def shape(tied: bool) -> ModelConfig:
+    """Four layers, and four heads to two key-value heads."""
+    return ModelConfig(vocab_size=64, dim=32, layers=4, heads=4, kv_heads=2, ffn_dim=48, tied=tied)
+
+
+def train_run(model: Transformer, mesh: MeshConfig, out: Path) -> dict[str, Tensor]:
+    """What a run of ``STEPS`` steps gave, in whole tensors."""
+    check_mesh(mesh, dist.get_world_size() if dist.is_initialized() else 1, model.config, LENGTH, RAMP)
+    processes = ManyProcesses(Mesh(mesh, "cpu")) if mesh.ranks > 1 else OneProcess()
+    processes.spread(model)
+    config = TrainConfig(
+        steps=STEPS,
+        batch=RAMP,
+        optimizer=OptimizerConfig(learning_rate=1e-3, clip=0.5),
+        compile="off",
+        precision="fp32",
+        tensorboard=False,
+    )
+    source = PretrainSource(PackedRows(), RAMP, 2 * LENGTH, processes.data_index, processes.data_parts)  # type: ignore[arg-type]
+    run = TrainRun(config, model, source, processes.next_token_loss, out, processes)
+    seen: dict[str, Tensor] = {}
+
+    def keep_gradients(*_: object) -> None:
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        whole = processes.whole_weights(model, gradients)
+        seen.update({f"{step}/{name}": value.clone() for name, value in whole.items()})
+
+    run.optimizer.register_step_pre_hook(keep_gradients)
+    figures = []
+    for step in range(STEPS):
+        taken = run.take_step(step)
+        figures.append([taken.loss, taken.grad_norm, taken.targets, taken.tokens, taken.flops])
+    run.log.close()
+    seen["figures"] = torch.tensor(figures, dtype=torch.float64)
+    seen |= {f"weights/{name}": value.clone() for name, value in processes.whole_weights(model).items()}
+    return seen
+
+
+def on_processes(model: Transformer, mesh: MeshConfig, path: Path) -> None:
+    """Forks the ranks of ``mesh``, waits for them, and fails where one failed."""
+    with tempfile.TemporaryDirectory() as place:
+        ranks = [_fork(rank, model, mesh, Path(place), path) for rank in range(mesh.ranks)]
+        failed = [rank for rank, pid in enumerate(ranks) if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
+    if failed:
+        raise SystemExit(f"{mesh}: ranks {failed} failed")
+
+
+def _fork(rank: int, model: Transformer, mesh: MeshConfig, place: Path, path: Path) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        if mesh.ranks > 1:
+            store = dist.FileStore(str(place / "store"), mesh.ranks)
+            dist.init_process_group("gloo", store=store, rank=rank, world_size=mesh.ranks)
+        seen = train_run(model, mesh, place / str(rank))
+        if rank == 0:
+            save_file({name: value.contiguous() for name, value in seen.items()}, path)
+        if mesh.ranks > 1:
+            dist.barrier()
+            dist.destroy_process_group()
+        status = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def main(out: Path, runs: list[dict[str, Any]]) -> None:
+    """Makes the reference and the runs, ``tied`` among a run's keys saying which network."""
+    torch.set_num_threads(1)
+    for number, keys in enumerate([{}, *runs]):
+        model = Transformer(shape(bool(keys.pop("tied", False))))
+        model.init_weights(3, induction=False)
+        on_processes(model, MeshConfig(**keys), out / f"{number}.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))
