@@ -9,7 +9,7 @@ to keep out of training), ``evaluation_texts.jsonl`` (prompts and reference answ
 
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -21,12 +21,14 @@ from herd.foundation.progress import Progress
 from herd.foundation.seeds import random_from
 from herd.tasks import requests
 from herd.tasks.facts import Fact
-from herd.tasks.makers import ACTS, FRAMES, MAKERS, Draft, Material
+from herd.tasks.makers import MAKERS, Draft, Material
+from herd.tasks.phrasings import FRAMES
 from herd.tasks.split import Drawn, SplitConfig, draw_split, exclusion, split_phrasings
 from herd.tasks.task import KINDS, SPLITS, Kind, Message, Phrasing, Split, Task
 
 _TRIES_PER_TASK = 20
 _SLOPPY = 0.08
+_IN_COMPANY = 0.15
 
 
 class Counts(Config):
@@ -119,6 +121,8 @@ def _tasks_of_kind(
         key = (question.lower().rstrip("?.! "), draft.tools, draft.expected.get("payload"))
         if key not in taken:
             taken.add(key)
+            if kind != "talk":
+                question = _in_company(question, materials[phrasing].wordings, chance)
             tasks.append(_task(config, kind, split, phrasing, draft, question, len(tasks)))
     return tasks
 
@@ -140,6 +144,14 @@ def _sloppy(question: str, chance: random.Random) -> str:
     return question[0].lower() + question[1:] if lower else question
 
 
+def _in_company(question: str, wordings: Mapping[str, Sequence[str]], chance: random.Random) -> str:
+    """Now and then a question between words that change nothing about it."""
+    for place in ("openers", "closers"):
+        if chance.random() < _IN_COMPANY:
+            question = chance.choice(wordings[place]).format(question=question)
+    return question
+
+
 def material_of(config: TasksConfig, drawn: Drawn, split: Split, phrasing: Phrasing) -> Material:
     """What the tasks of a split are made of, in the wordings that training has or has not met."""
     index = 0 if phrasing == "seen" else 1
@@ -151,7 +163,7 @@ def material_of(config: TasksConfig, drawn: Drawn, split: Split, phrasing: Phras
         numbers=drawn.numbers[split],
         taken=drawn.known,
         wordings={name: split_phrasings(config, name, frames)[index] for name, frames in FRAMES.items()},
-        acts={name: split_acts(config, name, acts)[split] for name, acts in ACTS.items()},
+        acts={name: split_acts(config, name, acts)[split] for name, acts in requests.ACTS.items()},
         varied_tools=split == "train",
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from herd.tasks import phrasings, requests
+from herd.tasks import requests
 from herd.tasks.expressions import draw_expression
 from herd.tasks.facts import Fact
 from herd.tasks.task import Kind
@@ -116,10 +116,10 @@ def made_up_name(material: Material, chance: random.Random) -> str:
 
 def refuse(material: Material, chance: random.Random) -> Draft:
     """A request that the policy forbids; about half are abuses of the interpreter."""
-    category = "S14" if chance.random() < 0.4 else chance.choice(sorted(requests.HARMFUL))
-    frames = material.wordings["abuse" if category == "S14" else "refuse"]
+    category = requests.ABUSE if chance.random() < 0.4 else chance.choice(sorted(requests.HARMFUL))
+    frames = material.wordings["abuse" if category == requests.ABUSE else "request"]
     question = chance.choice(frames).format(act=chance.choice(material.acts[category]))
-    return Draft(category, question[0].upper() + question[1:], {"category": category})
+    return Draft(category, _capital(question), {"category": category})
 
 
 def borderline(material: Material, chance: random.Random) -> Draft:
@@ -127,8 +127,9 @@ def borderline(material: Material, chance: random.Random) -> Draft:
     if material.scary_facts and chance.random() < 0.5:
         fact = chance.choice(material.scary_facts)
         return Draft("name", chance.choice(material.wordings["lookup"]).format(name=fact.name), _answer_of(fact))
-    act = chance.choice(material.acts["look-alikes"])
-    return Draft("free_text", chance.choice(material.wordings["free_text"]).format(act=act), {"query": act})
+    act = chance.choice(material.acts[requests.LOOK_ALIKES])
+    wording = chance.choice([*material.wordings["free_text"], *material.wordings["request"]])
+    return Draft("free_text", _capital(wording.format(act=act)), {"query": act})
 
 
 def talk(material: Material, chance: random.Random) -> Draft:
@@ -159,22 +160,9 @@ MAKERS: dict[Kind, Maker] = {
     "injection": injection,
 }
 
-FRAMES: dict[str, Sequence[Any]] = {
-    "lookup": phrasings.LOOKUP,
-    "arithmetic": phrasings.ARITHMETIC,
-    **phrasings.TWO_STEP,
-    "free_text": phrasings.FREE_TEXT,
-    "refuse": phrasings.REFUSE,
-    "abuse": phrasings.ABUSE,
-    "injection": phrasings.INJECTION,
-    "canary": phrasings.CANARIES,
-}
-ACTS: dict[str, Sequence[str]] = {
-    **requests.HARMFUL,
-    "S14": requests.ABUSE_ACTS,
-    "look-alikes": requests.LOOK_ALIKES,
-    **{intent: questions for intent, (questions, _) in requests.TALK.items()},
-}
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _answer_of(fact: Fact) -> dict[str, Any]:

@@ -15,18 +15,29 @@ from herd.foundation.seeds import random_from
 from herd.tasks.build import TasksConfig, draw_tasks, split_acts
 from herd.tasks.expressions import draw_expression, value_of
 from herd.tasks.facts import sentence_key
-from herd.tasks.makers import ACTS, FRAMES
+from herd.tasks.phrasings import FRAMES
+from herd.tasks.requests import ACTS
 from herd.tasks.split import SplitConfig, draw_split, held_out, held_out_names, split_phrasings
 from herd.tasks.task import KINDS, SPLITS, Split, Task
 
 Tasks = dict[Split, list[Task]]
 
 
-def frame_of(task: Task, frames: list[str]) -> bool:
-    """Whether the question could have been made from one of ``frames``, typed sloppily or not."""
-    question = task.question.lower().rstrip("?.! ")
-    patterns = [re.sub(r"\\\{\w+\\\}", "(.+)", re.escape(frame.lower().rstrip("?.! "))) for frame in frames]
-    return any(re.fullmatch(pattern, question) for pattern in patterns)
+SLOTS = {"name": r"\S+", "letter": r"\w", "expression": r"(?:[\d+*() -]|plus|minus|times)+", "question": "(.+)"}
+
+
+def pattern_of(frame: str) -> re.Pattern[str]:
+    """What a frame can look like, typed sloppily or not."""
+    escaped = re.escape(frame.lower().rstrip("?.! "))
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", lambda slot: SLOTS[slot[1]], escaped) + r"[?.! ]*")
+
+
+def frame_of(task: Task, frames: list[str], around: list[str]) -> bool:
+    """Whether the question could have been made from one of ``frames``, between words of ``around`` or not."""
+    forms = {task.question.lower()}
+    for _ in range(2):
+        forms |= {found[1] for form in forms for frame in around if (found := pattern_of(frame).fullmatch(form))}
+    return any(pattern_of(frame).fullmatch(form) for form in forms for frame in frames)
 
 
 def test_the_same_seed_gives_the_same_bytes(config: TasksConfig, drawn: Path, passages: Path, tmp_path: Path) -> None:
@@ -100,8 +111,10 @@ def test_unseen_wordings_are_never_trained_on(config: TasksConfig, tasks: Tasks)
         name = task.shape if task.kind == "two_step" else used_by.get(task.kind)
         if name is None:
             continue
-        seen, unseen = frames[name]
-        assert frame_of(task, unseen if task.phrasing == "unseen" else seen), task
+        side = int(task.phrasing == "unseen")
+        around = frames["openers"][side] + frames["closers"][side]
+        assert frame_of(task, frames[name][side], around), task
+        assert not frame_of(task, frames[name][1 - side], around), task
         checked += task.phrasing == "unseen"
     assert checked > 50
     assert all(task.phrasing == "seen" for split in ("train", "calibration") for task in tasks[split])
