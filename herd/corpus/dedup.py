@@ -6,21 +6,25 @@ Buckets are spread over partitions by their digest and one partition is in memor
 not depend on the number of partitions, and the survivor of a family is its best document, not the one that came first.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from rensa import RMinHash
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from herd.corpus.words import Hashes, hash_ngrams, hash_text
 from herd.foundation.config import Config
 
 Signatures = NDArray[np.uint32]
+Rows = NDArray[np.int64]
 
 _ALL_PAIRS_LIMIT = 48
 _ANCHORS = 8
+_PAIRS_AT_A_TIME = 1 << 14
 
 
 class DedupConfig(Config):
@@ -87,63 +91,69 @@ def sign(word_hashes: Sequence[Hashes], config: DedupConfig) -> Signatures:
     return signatures
 
 
-def families(signatures: Signatures, config: DedupConfig, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+def families(signatures: Signatures, config: DedupConfig, rows: Rows | None = None) -> Rows:
     """The families of ``rows`` (all by default): position in ``rows`` of the first member, shape (len(rows),)."""
     rows = np.arange(len(signatures)) if rows is None else rows
-    parents = np.arange(len(rows), dtype=np.int64)
+    family = np.arange(len(rows), dtype=np.int64)
     for band in range(config.bands):
-        keys = _band_keys(signatures[rows, band * config.rows : (band + 1) * config.rows])
+        keys = band_keys(signatures, rows, band, config)
         for partition in range(config.partitions):
             members = np.flatnonzero(keys % np.uint64(config.partitions) == partition)
-            _join_buckets(members, keys[members], signatures, rows, config.similarity, parents)
-    return np.array([_root(parents, row) for row in range(len(parents))], dtype=np.int64)
+            for pairs in candidates(members, keys[members]):
+                unknown = pairs[family[pairs[:, 0]] != family[pairs[:, 1]]]
+                alike = unknown[are_alike(signatures, rows[unknown], config.similarity)]
+                if len(alike):
+                    family = join(family, alike)
+    return family
 
 
-def _band_keys(band: NDArray[np.uint32]) -> Hashes:
-    keys = hash_ngrams(np.ascontiguousarray(band, dtype=np.uint64).reshape(-1), band.shape[1])
-    return keys[:: band.shape[1]]
+def band_keys(signatures: Signatures, rows: Rows, band: int, config: DedupConfig) -> Hashes:
+    """The bucket of each of ``rows`` in a band, as a digest: shape (len(rows),)."""
+    own = signatures[rows, band * config.rows : (band + 1) * config.rows]
+    keys = hash_ngrams(np.ascontiguousarray(own, dtype=np.uint64).reshape(-1), config.rows)
+    return keys[:: config.rows]
 
 
-def _join_buckets(
-    members: NDArray[np.int64],
-    keys: Hashes,
-    signatures: Signatures,
-    rows: NDArray[np.int64],
-    similarity: float,
-    parents: NDArray[np.int64],
-) -> None:
+def candidates(members: Rows, keys: Hashes) -> Iterator[Rows]:
+    """The pairs of ``members`` that must be compared, some at a time, shape (pairs, 2): those that share a key.
+
+    ``members`` are in ascending order.  In a huge bucket (an empty page a million times) every member is compared with
+    the first few, not with all.
+    """
     order = np.argsort(keys, kind="stable")
-    members, keys = members[order], keys[order]
-    if not len(keys):
-        return
-    edges = np.flatnonzero(np.diff(keys)) + 1
-    starts, ends = np.concatenate([[0], edges]), np.concatenate([edges, [len(keys)]])
-    for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
-        bucket = members[start:end]
-        # A huge bucket (an empty page a million times) is compared with a few of its members, not all with all.
-        anchors = bucket[:-1] if len(bucket) <= _ALL_PAIRS_LIMIT else bucket[:_ANCHORS]
-        for position, anchor in enumerate(anchors):
-            others = bucket[position + 1 :]
-            others = others[[_root(parents, other) != _root(parents, anchor) for other in others]]
-            if len(others):
-                alike = (signatures[rows[others]] == signatures[rows[anchor]]).mean(axis=1) >= similarity
-                for other in others[alike]:
-                    _union(parents, anchor, other)
+    edges = np.flatnonzero(np.diff(keys[order], prepend=~keys[order[:1]], append=~keys[order[-1:]]))
+    sizes, starts = np.diff(edges), edges[:-1]
+    for size in np.unique(sizes[sizes > 1]).tolist():
+        anchors = size - 1 if size <= _ALL_PAIRS_LIMIT else _ANCHORS
+        one, other = np.nonzero(np.arange(size)[None, :] > np.arange(anchors)[:, None])
+        first = starts[sizes == size]
+        step = max(_PAIRS_AT_A_TIME // len(one), 1)
+        for begin in range(0, len(first), step):
+            places = first[begin : begin + step, None]
+            pairs = np.stack([order[places + one], order[places + other]], axis=-1)
+            yield members[pairs.reshape(-1, 2)]
 
 
-def _root(parents: NDArray[np.int64], row: int) -> int:
-    while parents[row] != row:
-        parents[row] = parents[parents[row]]
-        row = parents[row]
-    return int(row)
+def are_alike(signatures: Signatures, pairs: Rows, similarity: float) -> NDArray[np.bool_]:
+    """Which ``pairs`` of rows agree in a share of ``similarity`` of their signatures or more."""
+    alike = np.empty(len(pairs), dtype=np.bool_)
+    for begin in range(0, len(pairs), _PAIRS_AT_A_TIME):
+        one, other = pairs[begin : begin + _PAIRS_AT_A_TIME].T
+        alike[begin : begin + _PAIRS_AT_A_TIME] = (signatures[one] == signatures[other]).mean(axis=1) >= similarity
+    return alike
 
 
-def _union(parents: NDArray[np.int64], one: int, other: int) -> None:
-    a, b = _root(parents, one), _root(parents, other)
-    parents[max(a, b)] = min(a, b)
+def join(family: Rows, pairs: Rows) -> Rows:
+    """The families after the members of each pair turned out to belong together, named by their first members."""
+    shape, ends = (len(family), len(family)), family[pairs]
+    graph = coo_array((np.ones(len(ends), dtype=np.bool_), (ends[:, 0], ends[:, 1])), shape=shape)
+    _, component = connected_components(graph, directed=False)
+    _, first, place = np.unique(component, return_index=True, return_inverse=True)
+    joined: Rows = first[place][family]
+    return joined
 
 
-def survivors(family: NDArray[np.int64], qualities: Sequence[float], ids: Sequence[str]) -> NDArray[np.bool_]:
+def survivors(family: Rows, qualities: Sequence[float], ids: Sequence[str]) -> NDArray[np.bool_]:
     """True for the best document of each family: highest quality, then smallest id."""
     best: dict[int, int] = {}
     for row, root in enumerate(family.tolist()):
