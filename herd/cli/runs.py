@@ -10,7 +10,7 @@ import typer
 from herd.cli.options import Overrides
 
 RecipeArgument = Annotated[
-    str, typer.Argument(help="a recipe file, or the name of one that ships with Herd: pocket, mini")
+    str, typer.Argument(help="a recipe file, or the name of one that ships with Herd: pocket, mini, mix-search")
 ]
 
 
@@ -27,15 +27,30 @@ def run(
     """Raise the herd: every stage, resumable, then the report."""
     from herd.foundation.progress import Progress
     from herd.pipeline.planning import describe_plan
-    from herd.pipeline.recipe import load_recipe
+    from herd.pipeline.recipe import load_recipe, recipe_kind
     from herd.pipeline.run import raise_herd
 
+    if recipe_kind(recipe) == "mix-search":
+        _search_mixes(recipe, overrides or [], dry_run)
+        return
     loaded = load_recipe(recipe, overrides or [])
     if dry_run:
         print(json.dumps(loaded.model_dump(mode="json"), indent=2))
         print(describe_plan(loaded))
         return
     print(raise_herd(loaded, Progress(sys.stderr), jobs))
+
+
+def _search_mixes(recipe: str, overrides: list[str], dry_run: bool) -> None:
+    from herd.foundation.progress import Progress
+    from herd.pipeline.mix_search import describe_search, load_mix_search, search_mixes
+
+    loaded = load_mix_search(recipe, overrides)
+    if dry_run:
+        print(json.dumps(loaded.model_dump(mode="json"), indent=2))
+        print(describe_search(loaded))
+        return
+    print(search_mixes(loaded, Progress(sys.stderr)))
 
 
 def lineage(

@@ -24,7 +24,7 @@ from herd.foundation.seeds import derive
 from herd.guard.train import GuardConfig
 from herd.model.config import PRESETS, ModelConfig, pocket_config
 from herd.pipeline.isoflop_runs import Scaling
-from herd.pipeline.yaml_file import load_yaml
+from herd.pipeline.yaml_file import load_yaml, read_yaml
 from herd.tasks.build import TasksConfig
 from herd.tokenizer.bpe import TokenizerConfig
 from herd.tools.search import SearchConfig
@@ -115,18 +115,28 @@ class Recipe(Config):
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe by the name of a shipped one or by its path; every mistake is a ``HerdError`` with its place."""
+    recipe = load_yaml(Recipe, recipe_path(name), overrides)
+    return grow_seeds(recipe, recipe.seed)
+
+
+def recipe_path(name: str) -> Path:
+    """The file of a recipe that ships with Herd, or the path that ``name`` is."""
     shipped = Path(str(files("herd.recipes"))) / f"{name}.yaml"
-    recipe = load_yaml(Recipe, shipped if shipped.is_file() else Path(name), overrides)
-    return _grow_seeds(recipe, recipe.seed)
+    return shipped if shipped.is_file() else Path(name)
 
 
-def _grow_seeds(part: Part, root: int, *place: str) -> Part:
+def recipe_kind(name: str) -> str:
+    """What a recipe file says under ``kind``; "herd" where it says nothing."""
+    return str(read_yaml(recipe_path(name)).get("kind", "herd"))
+
+
+def grow_seeds(part: Part, root: int, *place: str) -> Part:
     """The part with every seed below it that was left open derived from ``root`` and the seed's place in the recipe."""
     changes: dict[str, Any] = {}
     for name in type(part).model_fields:
         value = getattr(part, name)
         if isinstance(value, Config):
-            changes[name] = _grow_seeds(value, root, *place, name)
+            changes[name] = grow_seeds(value, root, *place, name)
         elif name == "seed" and place and name not in part.model_fields_set:
             changes[name] = derive(root, *place) % _SEEDS
     return part.model_copy(update=changes)

@@ -52,9 +52,7 @@ def load_yaml(kind: type[Loaded], path: Path | None, overrides: Sequence[str] = 
 
     Without a file the overrides are laid over the defaults.
     """
-    values, lines = _parse(path) if path is not None else ({}, {})
-    for override in overrides:
-        _apply(values, override)
+    values, lines = _laid_over(path, overrides)
     place = str(path) if path is not None else "--set"
     try:
         return kind.model_validate(values)
@@ -62,6 +60,19 @@ def load_yaml(kind: type[Loaded], path: Path | None, overrides: Sequence[str] = 
         raise HerdError(_sentence(kind, place, lines, error)) from None
     except HerdError as error:
         raise HerdError(f"{place}: {error}") from None
+
+
+def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The keys and values of a file with ``overrides`` laid over them, not yet checked."""
+    return _laid_over(path, overrides)[0]
+
+
+def _laid_over(path: Path | None, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[Key, int]]:
+    """The values, and the line of every key that stands in the file."""
+    values, lines = _parse(path) if path is not None else ({}, {})
+    for override in overrides:
+        _apply(values, override)
+    return values, lines
 
 
 def _parse(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
