@@ -1,10 +1,10 @@
 """Checkpoints: whole or absent, few, and refused where they do not belong."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from herd.foundation.errors import HerdError
@@ -27,7 +27,9 @@ def _parts(seed: int) -> tuple[nn.Module, torch.optim.Optimizer, RunningAverage]
 
 def test_the_next_step_after_loading_is_the_one_that_would_have_been(tmp_path: Path) -> None:
     model, optimizer, average = _parts(0)
-    Checkpoints(tmp_path, "run").save(Counters(step=2, tokens=9), model, optimizer, average)
+    checkpoints = Checkpoints(tmp_path, "run")
+    checkpoints.save(Counters(step=2, tokens=9), model, optimizer, average)
+    checkpoints.wait()
     other, other_optimizer, other_average = _parts(1)
     counters = Checkpoints(tmp_path, "run").load(other, other_optimizer, other_average)
     assert (counters.step, counters.tokens) == (2, 9)
@@ -40,13 +42,19 @@ def test_the_next_step_after_loading_is_the_one_that_would_have_been(tmp_path: P
     assert other_average.count == 1
 
 
-def test_only_the_newest_are_kept_and_leftovers_are_removed(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, "run", keep=2)
-    (tmp_path / ".00000001.safetensors.77.tmp").write_bytes(b"half")
-    for step in (1, 2, 10):
+def _save(checkpoints: Checkpoints, *steps: int) -> None:
+    for step in steps:
         checkpoints.save(Counters(step=step), *_parts(0))
-    assert [path.name for path in checkpoints.paths()] == ["00000010.safetensors", "00000002.safetensors"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000002.safetensors", "00000010.safetensors"]
+    checkpoints.wait()
+
+
+def test_the_newest_and_every_hundredth_are_kept_and_leftovers_are_removed(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "run", keep=2, keep_every=100)
+    (tmp_path / ".00000001.partial").mkdir()
+    checkpoints.load(*_parts(0))
+    _save(checkpoints, 1, 100, 102, 200, 201, 210)
+    assert [path.name for path in checkpoints.paths()] == ["00000210", "00000201", "00000200", "00000100"]
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_without_a_checkpoint_nothing_is_touched(tmp_path: Path) -> None:
@@ -56,26 +64,47 @@ def test_without_a_checkpoint_nothing_is_touched(tmp_path: Path) -> None:
     assert torch.equal(model.weight, before)
 
 
-def test_a_checkpoint_of_another_run_and_a_broken_one_are_refused(tmp_path: Path) -> None:
-    Checkpoints(tmp_path, "run").save(Counters(step=1), *_parts(0))
-    with pytest.raises(HerdError, match=r"00000001\.safetensors: belongs to a run of another configuration"):
-        Checkpoints(tmp_path, "another").load(*_parts(0))
-    path = tmp_path / "00000001.safetensors"
-    path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(HerdError, match=r"00000001\.safetensors: the checkpoint is not readable"):
-        Checkpoints(tmp_path, "run").load(*_parts(0))
-
-
-def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_another_run_and_a_damaged_one_are_refused(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, "run")
-    checkpoints.save(Counters(step=1), *_parts(0))
+    _save(checkpoints, 1, 2)
+    with pytest.raises(HerdError, match="00000002: belongs to a run of another configuration"):
+        Checkpoints(tmp_path, "another").load(*_parts(0))
+    path = tmp_path / "00000002" / "state.safetensors"
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(HerdError, match=r"00000002/state\.safetensors: is not what was written.*remove .*00000002 to"):
+        checkpoints.load(*_parts(0))
+    path.unlink()
+    with pytest.raises(HerdError, match=r"00000002/state\.safetensors: is not what was written"):
+        checkpoints.load(*_parts(0))
+    shutil.rmtree(tmp_path / "00000002")
+    assert checkpoints.load(*_parts(0)).step == 1
 
-    def full_disk(tensors: object, path: Path, metadata: object) -> None:
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(tmp_path, "run")
+    _save(checkpoints, 1)
+
+    def full_disk(tensors: object, path: Path) -> None:
         Path(path).write_bytes(b"the beginning")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("herd.train.checkpoint.save_file", full_disk)
-    with pytest.raises(HerdError, match=r"00000002\.safetensors: the checkpoint could not be written .*No space"):
-        checkpoints.save(Counters(step=2), *_parts(0))
-    assert [path.name for path in tmp_path.iterdir()] == ["00000001.safetensors"]
-    assert load_file(tmp_path / "00000001.safetensors")["model/bias"].shape == (3,)
+    with pytest.raises(HerdError, match=r"00000002: the checkpoint could not be written .*No space"):
+        _save(checkpoints, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["00000001"]
+    assert checkpoints.load(*_parts(0)).step == 1
+
+
+def test_what_is_saved_is_the_state_of_the_call_and_not_of_the_writing(tmp_path: Path) -> None:
+    model, optimizer, average = _parts(0)
+    checkpoints = Checkpoints(tmp_path, "run")
+    before = model.weight.clone()
+    checkpoints.save(Counters(step=1), model, optimizer, average)
+    with torch.no_grad():
+        model.weight.zero_()
+    checkpoints.wait()
+    other, other_optimizer, other_average = _parts(1)
+    checkpoints.load(other, other_optimizer, other_average)
+    assert torch.equal(other.weight, before)

@@ -163,7 +163,8 @@ def _assert_same_end(one: tuple[Transformer, TrainReport], other: tuple[Transfor
 
 
 def _timeless(out: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")} for line in _metrics(out)]
+    clocks = ("seconds", "tokens_per_second", "goodput")
+    return [{k: v for k, v in line.items() if k not in clocks} for line in _metrics(out)]
 
 
 def test_killed_at_random_steps_and_resumed_it_ends_bit_for_bit_the_same(tmp_path: Path) -> None:
@@ -174,7 +175,8 @@ def test_killed_at_random_steps_and_resumed_it_ends_bit_for_bit_the_same(tmp_pat
     _run_and_kill(tmp_path / "killed", first)
     _run_and_kill(tmp_path / "killed", second)
     resumed = helper.run(tmp_path / "killed", fatal_step=-1)
-    assert resumed[1].figures["resumed_from"] == second // 3 * 3, (first, second)
+    newest = second // 3 * 3  # the kill may have come while it was being written
+    assert resumed[1].figures["resumed_from"] in (newest, newest - 3), (first, second)
     _assert_same_end(whole, resumed)
     assert _timeless(tmp_path / "killed") == _timeless(tmp_path / "whole")
     assert not list((tmp_path / "killed" / "checkpoints").glob(".*"))
