@@ -1,0 +1,138 @@
+"""Context parallel training: the ranks of CP share every sequence (paper, section 3.3.2).
+
+The flat axis of a micro-batch is cut into 2 x CP chunks, and rank i takes chunks i and 2 x CP - 1 - i: late tokens see
+more than early ones, and each such pair sees equally much.  Keys and values of all ranks are gathered before attention,
+for under grouped queries they are small, and then any document mask holds as it does on one process.  Only ``attend``
+and the cut of the batch know of it; the network does not.
+
+    share = ContextShare(len(batch.tokens_N), group)
+    attend = ContextAttention(batch.lengths, share)
+    hidden_ME = model(share.cut(batch.tokens_N), share.cut(batch.positions_N), attend)
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.attention.bias import causal_lower_right
+
+from herd.foundation.errors import HerdError
+from herd.model.attention import DocumentAttention
+
+
+def head_tail_chunks(tokens: int, degree: int, rank: int) -> tuple[range, range]:
+    """The two chunks of a flat axis of ``tokens`` tokens that a rank takes, the early one first.
+
+    Attention costs each rank the same where all rows of the axis are one document each, whatever their number: a token
+    and its mirror image together see as much as any other two.  ``HerdError`` where chunks would not be alike.
+    """
+    if tokens % (2 * degree):
+        raise HerdError(f"cp {degree}: {tokens} tokens cannot be cut into {2 * degree} equal chunks")
+    size = tokens // (2 * degree)
+    late = 2 * degree - 1 - rank
+    return range(rank * size, (rank + 1) * size), range(late * size, (late + 1) * size)
+
+
+class ContextShare:
+    """Which N / CP tokens of the flat axis this process has, and the way to those of the others."""
+
+    def __init__(self, tokens: int, group: dist.ProcessGroup, device: torch.device | None = None) -> None:
+        degree = dist.get_world_size(group)
+        chunks = [head_tail_chunks(tokens, degree, rank) for rank in range(degree)]
+        self.group = group
+        self.chunks = chunks[dist.get_rank(group)]
+        in_turn = [torch.arange(chunk.start, chunk.stop, device=device) for pair in chunks for chunk in pair]
+        self.by_rank_N = torch.cat(in_turn)
+        """Places of the flat axis in the order in which a collective holds them, rank after rank."""
+        self.by_place_N = self.by_rank_N.argsort()
+
+    def cut(self, whole_N: Tensor) -> Tensor:
+        """This process's part of a tensor whose first axis is the flat one."""
+        return torch.cat([whole_N[chunk.start : chunk.stop] for chunk in self.chunks])
+
+    def gather(self, own_MX: Tensor) -> Tensor:
+        """The parts of all processes in the order of the flat axis; the backward pass is a reduce-scatter."""
+        whole_NX: Tensor = _Gather.apply(own_MX, self)
+        return whole_NX
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own_MX: Tensor, share: ContextShare) -> Tensor:
+        ctx.share = share
+        whole_NX = own_MX.new_empty((len(share.by_rank_N), *own_MX.shape[1:]))
+        dist.all_gather_into_tensor(whole_NX, own_MX.contiguous(), share.group)
+        return whole_NX.index_select(0, share.by_place_N)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_NX: Tensor) -> tuple[Tensor, None]:
+        share = ctx.share
+        grad_MX = grad_NX.new_empty((sum(map(len, share.chunks)), *grad_NX.shape[1:]))
+        dist.reduce_scatter_tensor(grad_MX, grad_NX.index_select(0, share.by_rank_N), group=share.group)
+        return grad_MX, None
+
+
+class ContextAttention:
+    """``DocumentAttention`` for a process that has its share of the tokens: what each token may see is the same.
+
+    ``lengths`` are the documents of the whole flat axis.  In a chunk only the first document can have begun before it;
+    the rest of the chunk is documents that begin inside, the last of them perhaps cut off.
+    """
+
+    def __init__(self, lengths: Sequence[int], share: ContextShare) -> None:
+        ends = list(accumulate(lengths))
+        if not ends or ends[-1] != len(share.by_rank_N):
+            raise HerdError(f"documents of {sum(lengths)} tokens do not fill a flat axis of {len(share.by_rank_N)}")
+        self.share = share
+        self._chunks = [_ChunkAttention(lengths, ends, chunk) for chunk in share.chunks]
+
+    def __call__(self, layer: int, q_MHD: Tensor, k_MKD: Tensor, v_MKD: Tensor) -> Tensor:
+        """Attended values (M, H, D) of this process's tokens; the same in every layer."""
+        both_NKD = self.share.gather(torch.cat([k_MKD, v_MKD], dim=1))  # one collective for the two
+        k_NKD, v_NKD = both_NKD.chunk(2, dim=1)
+        early_q, late_q = q_MHD.chunk(2)
+        early, late = self._chunks
+        return torch.cat([early(layer, early_q, k_NKD, v_NKD), late(layer, late_q, k_NKD, v_NKD)])
+
+
+class _ChunkAttention:
+    """Causal attention of one chunk's queries inside their documents, over keys and values of the whole axis."""
+
+    def __init__(self, lengths: Sequence[int], ends: Sequence[int], chunk: range) -> None:
+        self.chunk = chunk
+        pieces = [
+            (max(end - length, chunk.start), min(end, chunk.stop))
+            for length, end in zip(lengths, ends, strict=True)
+            if end > chunk.start and end - length < chunk.stop
+        ]
+        first = next(end - length for length, end in zip(lengths, ends, strict=True) if end > chunk.start)
+        # Keys from the document's begin on serve the part of it that lies in this chunk.
+        self.continued = (first, pieces.pop(0)[1]) if first < chunk.start else None
+        self.begun = DocumentAttention([stop - start for start, stop in pieces]) if pieces else None
+
+    def __call__(self, layer: int, q_CHD: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> Tensor:
+        """Attended values (C, H, D)."""
+        parts, begin = [], self.chunk.start
+        if self.continued is not None:
+            first, begin = self.continued
+            queries = begin - self.chunk.start
+            parts.append(_continue(q_CHD[:queries], k_NKD[first:begin], v_NKD[first:begin]))
+            q_CHD = q_CHD[queries:]
+        if self.begun is not None:
+            rest = slice(begin, self.chunk.stop)
+            parts.append(self.begun(layer, q_CHD, k_NKD[rest], v_NKD[rest]))
+        return torch.cat(parts)
+
+
+def _continue(q_QHD: Tensor, k_SKD: Tensor, v_SKD: Tensor) -> Tensor:
+    """Causal attention of a document's last tokens over the whole of it."""
+    q_HQD, k_KSD, v_KSD = (x.transpose(0, 1)[None] for x in (q_QHD, k_SKD, v_SKD))
+    bias = causal_lower_right(len(q_QHD), len(k_SKD))
+    out_HQD = F.scaled_dot_product_attention(q_HQD, k_KSD, v_KSD, attn_mask=bias, enable_gqa=True)
+    return out_HQD[0].transpose(0, 1)
