@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from herd.model.attention import DocumentAttention, document_positions
+from herd.model.layers import Attend
 from herd.model.loss import IGNORE, chunked_cross_entropy
 from herd.model.transformer import Transformer
 
@@ -73,9 +74,17 @@ class LossFunction(Protocol):
         """The summed loss with its gradient graph, also where the batch has no target."""
 
 
-def next_token_loss(model: Transformer, batch: Batch, cross_entropy: CrossEntropy = chunked_cross_entropy) -> LossParts:
-    """Cross-entropy of the next token in nats: the loss of pre-training and of fine-tuning."""
-    hidden_NE = model(batch.tokens_N, batch.positions_N, DocumentAttention(batch.lengths))
+def next_token_loss(
+    model: Transformer,
+    batch: Batch,
+    cross_entropy: CrossEntropy = chunked_cross_entropy,
+    attend: Attend | None = None,
+) -> LossParts:
+    """Cross-entropy of the next token in nats: the loss of pre-training and of fine-tuning.
+
+    Tokens see their own document unless ``attend`` says what they see.
+    """
+    hidden_NE = model(batch.tokens_N, batch.positions_N, attend or DocumentAttention(batch.lengths))
     total, targets = cross_entropy(hidden_NE, model.head_weight, batch.targets_N)
     return LossParts(total, float(targets))
 

@@ -6,8 +6,7 @@ for under grouped queries they are small, and then any document mask holds as it
 and the cut of the batch know of it; the network does not.
 
     share = ContextShare(len(batch.tokens_N), group)
-    attend = ContextAttention(batch.lengths, share)
-    hidden_ME = model(share.cut(batch.tokens_N), share.cut(batch.positions_N), attend)
+    next_token_loss(model, share.cut_batch(batch), attend=ContextAttention(batch.lengths, share))
 """
 
 from collections.abc import Sequence
@@ -23,6 +22,11 @@ from torch.nn.attention.bias import causal_lower_right
 
 from herd.foundation.errors import HerdError
 from herd.model.attention import DocumentAttention
+from herd.train.batch import Batch
+
+# torch 2.13 gave both a new name and warns of the old one.
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
 
 def head_tail_chunks(tokens: int, degree: int, rank: int) -> tuple[range, range]:
@@ -55,6 +59,13 @@ class ContextShare:
         """This process's part of a tensor whose first axis is the flat one."""
         return torch.cat([whole_N[chunk.start : chunk.stop] for chunk in self.chunks])
 
+    def cut_batch(self, batch: Batch) -> Batch:
+        """This process's part of a micro-batch; its ``lengths`` stay those of the whole documents."""
+        if batch.extra:
+            raise HerdError(f"cp: tokens of {', '.join(sorted(batch.extra))} cannot be shared between processes")
+        parts = (self.cut(tensor_N) for tensor_N in (batch.tokens_N, batch.positions_N, batch.targets_N))
+        return Batch(*parts, batch.lengths)
+
     def gather(self, own_MX: Tensor) -> Tensor:
         """The parts of all processes in the order of the flat axis; the backward pass is a reduce-scatter."""
         whole_NX: Tensor = _Gather.apply(own_MX, self)
@@ -66,7 +77,7 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, own_MX: Tensor, share: ContextShare) -> Tensor:
         ctx.share = share
         whole_NX = own_MX.new_empty((len(share.by_rank_N), *own_MX.shape[1:]))
-        dist.all_gather_into_tensor(whole_NX, own_MX.contiguous(), share.group)
+        _all_gather(whole_NX, own_MX.contiguous(), group=share.group)
         return whole_NX.index_select(0, share.by_place_N)
 
     @staticmethod
@@ -74,7 +85,7 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, grad_NX: Tensor) -> tuple[Tensor, None]:
         share = ctx.share
         grad_MX = grad_NX.new_empty((sum(map(len, share.chunks)), *grad_NX.shape[1:]))
-        dist.reduce_scatter_tensor(grad_MX, grad_NX.index_select(0, share.by_rank_N), group=share.group)
+        _reduce_scatter(grad_MX, grad_NX.index_select(0, share.by_rank_N), group=share.group)
         return grad_MX, None
 
 
