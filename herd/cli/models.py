@@ -25,12 +25,23 @@ def pretrain(
     out: Out,
     shape: Annotated[str | None, typer.Option(help="begin anew: a pocket size such as 3m, or llama-3.1-8b")] = None,
     init: Annotated[Path | None, typer.Option(help="go on from this model: a Hugging Face directory")] = None,
+    tp: Annotated[int, typer.Option(help="under torchrun: processes that share every matrix")] = 1,
+    cp: Annotated[int, typer.Option(help="under torchrun: processes that share every sequence")] = 1,
+    pp: Annotated[int, typer.Option(help="under torchrun: processes that share the layers")] = 1,
+    dp: Annotated[int | None, typer.Option(help="under torchrun: processes that share the rows; all others")] = None,
+    replicas: Annotated[int, typer.Option(help="under torchrun: copies of the weights, each cut over dp/replicas")] = 1,
+    patience: Annotated[float, typer.Option(help="under torchrun: seconds that one process may let others wait")] = 600,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Train on token shards, anew with --shape or further with --init; tokens is a setting that must be given."""
+    """Train on token shards, anew with --shape or further with --init; tokens is a setting that must be given.
+
+    Under torchrun, on many processes: torchrun --nproc-per-node 4 -m herd pretrain ...
+    """
     from herd.foundation.errors import HerdError
-    from herd.train.stages import PretrainConfig
+    from herd.foundation.progress import Progress
+    from herd.train.parallel.launch import launched
+    from herd.train.stages import PretrainConfig, mesh_of
     from herd.train.stages import pretrain as stage
 
     settings = read_settings(PretrainConfig, config, overrides)
@@ -39,14 +50,20 @@ def pretrain(
     inputs = {"tokens": tokens, "tokenizer": tokenizer} | ({"init": init} if init else {})
     start = init or _shape(str(shape), tokenizer, settings.sequence_length)
     outside = {"shape": shape} if shape else {}
-    make(
-        "pretrain",
-        settings,
-        inputs,
-        out,
-        lambda place, progress: stage(settings, start, tokens, tokenizer, place, progress),
-        outside,
-    )
+    with launched(patience) as launch:
+        mesh = mesh_of(launch, tp, cp, pp, dp, replicas)
+
+        def run(place: Path, progress: Progress) -> None:
+            launch.tell(str(place))
+            stage(settings, start, tokens, tokenizer, place, progress, mesh, launch)
+
+        if launch.rank == 0:
+            try:
+                make("pretrain", settings, inputs, out, run, outside)
+            finally:
+                launch.tell(None)  # refused, or nothing to do: the others leave too
+        elif place := launch.hear():
+            run(Path(place), Progress.silent())
 
 
 def _shape(name: str, tokenizer: Path, length: int) -> "ModelConfig":

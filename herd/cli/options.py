@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from herd.foundation.errors import HerdError
+from herd.foundation.errors import HerdError, Interrupted
 
 if TYPE_CHECKING:
     from herd.foundation.config import Config
@@ -50,6 +50,9 @@ def refusing(verb: Callable[..., None]) -> Callable[..., None]:
             if error.errno not in _MENDABLE or not error.filename:
                 raise
             _refuse(f"{error.filename}: {error.strerror}")
+        except Interrupted as interruption:
+            print(f"herd: {interruption}; the same command goes on from the last checkpoint", file=sys.stderr)
+            raise SystemExit(interruption.status) from None
         except KeyboardInterrupt:
             print("interrupted; the same command goes on where this one was", file=sys.stderr)
             raise SystemExit(130) from None

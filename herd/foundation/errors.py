@@ -10,6 +10,10 @@ class HerdError(Exception):
     """A mistake that the user can mend; its message is one sentence that says where and what."""
 
 
+class UnfinishedError(HerdError):
+    """A trouble on the way; what was done so far is kept, and the same command goes on once it is mended."""
+
+
 class Interrupted(Exception):  # noqa: N818 - it is no error of the work that was interrupted
     """Work that was cut short from outside and goes on where it was with the same command.
 

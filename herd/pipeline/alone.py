@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from herd.foundation.config import Config
-from herd.foundation.errors import HerdError
+from herd.foundation.errors import HerdError, UnfinishedError
 from herd.foundation.files import digest_file
 from herd.foundation.progress import Progress
-from herd.pipeline.disk import DiskFullError, naming_a_full_disk
+from herd.pipeline.disk import naming_a_full_disk
 from herd.pipeline.graph import Stage, make_artifact, reason_to_run
 from herd.pipeline.lock import exclusive
 from herd.pipeline.manifest import Manifest, content_digest, describe_files
@@ -67,10 +67,10 @@ def _make(
     final: Path,
     progress: Progress,
 ) -> None:
-    """Makes the artifact; a mistake leaves nothing, from what a full disk or a kill leaves the next call goes on."""
+    """Makes the artifact; a mistake leaves nothing, from what a trouble or a kill leaves the next call goes on."""
     try:
         make_artifact(stage, inputs, digests, known, holder / final.name, final, progress)
-    except DiskFullError:
+    except UnfinishedError:
         raise
     except HerdError:
         shutil.rmtree(holder)

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from herd.foundation.errors import HerdError
+from herd.foundation.errors import HerdError, UnfinishedError
 
 _NUMBERS = {errno.ENOSPC, errno.EDQUOT}
 _WORDS = ("no space left on device", "disk is full", "disk quota exceeded")
 _LEAST_BYTES = 64 * 1024
 
 
-class DiskFullError(HerdError):
+class DiskFullError(UnfinishedError):
     """The disk is full; what was done so far is kept, so that the same command goes on once there is space."""
 
     def __init__(self, place: Path) -> None:

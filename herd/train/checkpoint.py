@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from herd.foundation.errors import HerdError
+from herd.foundation.errors import UnfinishedError
 from herd.foundation.files import atomic_path, digest_file, finish_directory, read_json, sync_directory, write_json
 from herd.train.average import RunningAverage
 from herd.train.parallel.launch import Alone
@@ -109,7 +109,9 @@ class Checkpoints:
         if failures:
             if self.launch.rank == 0:
                 shutil.rmtree(partial, ignore_errors=True)
-            raise HerdError(f"{final}: the checkpoint could not be written ({failures[0]}); those before it are valid")
+            raise UnfinishedError(
+                f"{final}: the checkpoint could not be written ({failures[0]}); those before it are valid"
+            )
 
     def _write_own(self, state: dict[str, Tensor], partial: Path) -> dict[str, str]:
         """Writes what is this process's to write; the digests of its files."""
@@ -158,7 +160,9 @@ class Checkpoints:
         path = self.directory / f"{step:08d}"
         record = read_json(path / _RECORD)
         if record.get("identity") != self.identity:
-            raise HerdError(f"{path}: belongs to a run of another configuration or network; remove it to start again")
+            raise UnfinishedError(
+                f"{path}: belongs to a run of another configuration or network; remove it to start again"
+            )
         self._verify(path, record["files"])
         counters = Counters(**record["counters"])
         average.count = counters.average_count
@@ -175,7 +179,7 @@ class Checkpoints:
                 bad = number
         worst = int(max(number for (number,) in self.launch.exchange([bad])))
         if worst >= 0:
-            raise HerdError(
+            raise UnfinishedError(
                 f"{path / named[worst][0]}: is not what was written (its digest differs); "
                 f"remove {path} to go on from the checkpoint before it"
             )

@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from herd.foundation.config import Config
-from herd.foundation.errors import HerdError, Interrupted
+from herd.foundation.errors import Interrupted, UnfinishedError
 from herd.foundation.files import digest_value, read_json, read_jsonl, write_json
 from herd.foundation.progress import Progress, Task
 from herd.foundation.seeds import derive
@@ -217,7 +217,7 @@ class TrainRun:
         self.optimizer.zero_grad(set_to_none=True)
         if self.counters.skipped > self.config.max_skipped:
             what = "was not finite" if self.config.spike is None else "was not finite or a spike"
-            raise HerdError(
+            raise UnfinishedError(
                 f"{self.out}: the loss or gradient of {self.counters.skipped} steps {what}, the last at step "
                 f"{number}; a lower learning rate or a longer warm-up may help"
             )

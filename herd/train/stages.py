@@ -5,16 +5,23 @@
 
 All three are the one loop with another configuration; the second form goes on from a finished model.  ``out`` becomes
 a Hugging Face directory with ``metrics.jsonl``, ``stats.json`` and, where snapshots are averaged, the averaged weights.
+
+On several processes, all of them call it:
+
+    with launched() as launch:
+        pretrain(config, shape, tokens, tokenizer, out, progress, MeshConfig(dp=launch.count), launch)
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor, nn
 
-from herd.formats.huggingface import load_transformer, save_model
+from herd.formats.huggingface import load_config, load_transformer, save_model
 from herd.foundation.config import Config
 from herd.foundation.files import write_json
 from herd.foundation.progress import Progress
@@ -22,14 +29,19 @@ from herd.foundation.seeds import derive
 from herd.model.config import ModelConfig
 from herd.model.transformer import Transformer
 from herd.train.average import AverageConfig
-from herd.train.batch import next_token_loss
+from herd.train.batch import Batch
 from herd.train.compiled import CompileMode
-from herd.train.loop import TrainConfig, train
+from herd.train.loop import HeldOut, TrainConfig, train
+from herd.train.parallel.launch import Alone
 from herd.train.precision import Precision
 from herd.train.pretrain import PretrainSource, held_out_batches
+from herd.train.processes import OneProcess
 from herd.train.schedule import BatchRamp, OptimizerConfig, RampStep
 from herd.train.stream import Mix, TokenStream
 from herd.train.tokens import open_shards
+
+if TYPE_CHECKING:
+    from herd.train.parallel.mesh import MeshConfig
 
 
 class RowsFrom(Config):
@@ -56,7 +68,10 @@ class PretrainConfig(Config):
     held_out_tokens: int = Field(40_000, gt=0, description="held-out tokens of each domain that are measured")
     compile: CompileMode = "auto"
     precision: Precision = "auto"
+    spike: float | None = Field(20.0, gt=1, description="a step whose gradient is so many times as long is left out")
     checkpoint_seconds: float = Field(60.0, gt=0)
+    checkpoint_steps: int | None = Field(None, gt=0, description="steps between two checkpoints, besides the time")
+    keep_every: int | None = Field(None, gt=0, description="steps between two checkpoints that stay for good")
     seed: int = 0
 
     @model_validator(mode="after")
@@ -83,29 +98,94 @@ class PretrainConfig(Config):
             compile=self.compile,
             precision=self.precision,
             average=self.average,
+            spike=self.spike,
             checkpoint_seconds=self.checkpoint_seconds,
+            checkpoint_steps=self.checkpoint_steps,
+            keep_every=self.keep_every,
         )
 
 
 def pretrain(
-    config: PretrainConfig, start: ModelConfig | Path, tokens: Path, tokenizer: Path, out: Path, progress: Progress
+    config: PretrainConfig,
+    start: ModelConfig | Path,
+    tokens: Path,
+    tokenizer: Path,
+    out: Path,
+    progress: Progress,
+    mesh: "MeshConfig | None" = None,
+    launch: Alone | None = None,
 ) -> None:
-    """Trains a fresh network of shape ``start``, or goes on from the model in ``start``, on ``tokens``' shards."""
-    model = _begin(start, config)
-    schedule = config.schedule()
+    """Trains a fresh network of shape ``start``, or goes on from the model in ``start``, on ``tokens``' shards.
+
+    Where ``launch`` brought several processes together, ``mesh`` says what each of them holds; without it all share
+    the rows and the weights.  Raises ``HerdError`` for a mesh that does not fit before any weight is made.
+    """
+    launch, schedule = launch or Alone(), config.schedule()
+    processes = _processes(mesh, launch, start if isinstance(start, ModelConfig) else load_config(start), schedule)
     stream = TokenStream(
         config.mix.sources(open_shards(tokens), schedule.tokens()), config.seed, config.sequence_length
     )
-    held_out = HeldOutLoss(tokens, stream, config)
-    source = PretrainSource(stream, schedule.batch, config.micro_tokens)
-    report = train(schedule, model, source, next_token_loss, out, progress, held_out=held_out, name=out.name)
+    held_out: HeldOut = HeldOutLoss(tokens, stream, config, processes)
+    source = PretrainSource(stream, schedule.batch, config.micro_tokens, processes.data_index, processes.data_parts)
+    whole = _begin(start, config)
+    with launch.within("the spreading of the weights"):
+        model = processes.spread(whole.to(launch.device))
+    report = train(
+        schedule,
+        model,
+        source,
+        processes.next_token_loss,
+        out,
+        progress,
+        held_out=held_out,
+        name=out.name,
+        processes=processes,
+        launch=launch,
+    )
     figures = dict(report.figures)
     if report.averaged is not None:
-        model.load_state_dict(report.averaged, strict=False)
-        figures["averaged"] = held_out(model)
-    save_model(model, tokenizer, out)
-    write_json(out / "stats.json", figures | {"parameters": model.config.parameters, **_mix_figures(stream, schedule)})
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+        _put(report.averaged, model)
+        with launch.within("the evaluation of the averaged weights"):
+            figures["averaged"] = held_out(model)
+            processes.settle(model)
+    with launch.within("the gathering of the weights"):
+        weights = processes.whole_weights(model)
+    if launch.rank > 0:
+        return
+    if launch.count > 1:
+        whole = Transformer(whole.config)
+        _put(weights, whole)
+    save_model(whole, tokenizer, out)
+    write_json(out / "stats.json", figures | {"parameters": whole.config.parameters, **_mix_figures(stream, schedule)})
+    if config.keep_every is None:
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
+
+
+def mesh_of(launch: Alone, tp: int, cp: int, pp: int, dp: int | None, replicas: int) -> "MeshConfig | None":
+    """The mesh of degrees that a user names, ``dp`` left open being all others; None for a process alone."""
+    if launch.count == 1 and {tp, cp, pp, dp or 1, replicas} == {1}:
+        return None
+    from herd.train.parallel.mesh import MeshConfig  # sharding takes seconds to import
+
+    return MeshConfig(tp=tp, cp=cp, pp=pp, dp=dp or max(launch.count // (tp * cp * pp), 1), replicas=replicas)
+
+
+def _processes(mesh: "MeshConfig | None", launch: Alone, shape: ModelConfig, schedule: TrainConfig) -> OneProcess:
+    if mesh is None and launch.count == 1:
+        return OneProcess()
+    from herd.train.parallel.mesh import Mesh, MeshConfig, check_mesh
+
+    mesh = mesh or MeshConfig(dp=launch.count)
+    check_mesh(mesh, launch.count, shape, schedule.sequence_length, schedule.batch)
+    from herd.train.parallel.processes import ManyProcesses
+
+    return ManyProcesses(Mesh(mesh, launch.device.type))
+
+
+@torch.no_grad()
+def _put(weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.copy_(weights[name])
 
 
 def _begin(start: ModelConfig | Path, config: PretrainConfig) -> Transformer:
@@ -130,7 +210,10 @@ def _mix_figures(stream: TokenStream, schedule: TrainConfig) -> dict[str, Any]:
 class HeldOutLoss:
     """Held-out nats per token of every domain, and their mean in the proportions of the training mix."""
 
-    def __init__(self, tokens: Path, stream: TokenStream, config: PretrainConfig) -> None:
+    def __init__(
+        self, tokens: Path, stream: TokenStream, config: PretrainConfig, processes: OneProcess | None = None
+    ) -> None:
+        self.processes = processes or OneProcess()
         self.shares: dict[str, float] = {}
         shards = open_shards(tokens, "heldout") if any((tokens / "heldout").glob("*.bin")) else {}
         for source, share in zip(stream.sources, stream.shares, strict=True):
@@ -152,7 +235,10 @@ class HeldOutLoss:
         mean = sum(self.shares[name] * loss for name, loss in losses.items()) / sum(self.shares.values())
         return {"held_out": mean, **{f"held_out/{name}": loss for name, loss in losses.items()}}
 
-    @staticmethod
-    def _mean(model: Transformer, batches: list[Any]) -> float:
-        parts = [next_token_loss(model, batch) for batch in batches]
-        return sum(float(part.total_sum) for part in parts) / max(sum(part.weight for part in parts), 1.0)
+    def _mean(self, model: Transformer, batches: list[Batch]) -> float:
+        """Every process measures all batches, so that parts of one network are summed, and equal ones cancel out."""
+        device = next(model.parameters()).device
+        parts = [self.processes.next_token_loss(model, batch.to(device)) for batch in batches]
+        own = {"loss": sum(float(part.total_sum) for part in parts), "weight": sum(part.weight for part in parts)}
+        sums = self.processes.sum_losses(own)
+        return sums["loss"] / max(sums["weight"], 1.0)
