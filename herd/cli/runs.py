@@ -26,19 +26,28 @@ def run(
 ) -> None:
     """Raise the herd: every stage, resumable, then the report."""
     from herd.foundation.progress import Progress
-    from herd.pipeline.planning import describe_plan
-    from herd.pipeline.recipe import load_recipe, recipe_kind
-    from herd.pipeline.run import raise_herd
+    from herd.pipeline.recipe_file import recipe_kind, recipe_path
+    from herd.pipeline.standing import question, still_stands
 
     if recipe_kind(recipe) == "mix-search":
         _search_mixes(recipe, overrides or [], dry_run)
         return
+    file, progress = recipe_path(recipe), Progress(sys.stderr)
+    asked = question(file, overrides or [])
+    if not dry_run and (sentence := still_stands(file, overrides or [], progress)):
+        print(sentence)
+        return
+    # Only now what trains is loaded.
+    from herd.pipeline.planning import describe_plan
+    from herd.pipeline.recipe import load_recipe
+    from herd.pipeline.run import raise_herd
+
     loaded = load_recipe(recipe, overrides or [])
     if dry_run:
         print(json.dumps(loaded.model_dump(mode="json"), indent=2))
         print(describe_plan(loaded))
         return
-    print(raise_herd(loaded, Progress(sys.stderr), jobs))
+    print(raise_herd(loaded, asked, progress, jobs))
 
 
 def _search_mixes(recipe: str, overrides: list[str], dry_run: bool) -> None:

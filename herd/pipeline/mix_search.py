@@ -12,17 +12,19 @@ import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from herd.corpus.collect import PagesConfig, collect, pages_fingerprint
+from herd.corpus.blocklist import list_digests
+from herd.corpus.collect import PagesConfig, collect
 from herd.corpus.curate import CurateConfig, curate
 from herd.formats.huggingface import load_transformer
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
-from herd.foundation.files import digest_value, read_json, write_json
+from herd.foundation.files import read_json, write_json
 from herd.foundation.progress import Progress
 from herd.foundation.seeds import derive
 from herd.foundation.workers import workers
@@ -31,7 +33,9 @@ from herd.pipeline.graph import Stage, run_graph
 from herd.pipeline.isoflop_runs import SharedTraining
 from herd.pipeline.lock import exclusive
 from herd.pipeline.mix_comparison import Run, as_text, compare
-from herd.pipeline.recipe import grow_seeds, recipe_path
+from herd.pipeline.outside import sources
+from herd.pipeline.recipe import grow_seeds
+from herd.pipeline.recipe_file import recipe_path
 from herd.pipeline.yaml_file import load_yaml
 from herd.plan.estimate import training
 from herd.plan.machine import matmul_peak
@@ -172,12 +176,9 @@ def _data_stages(recipe: MixSearch) -> list[Stage]:
     def tokens(inputs: Inputs, out: Path, progress: Progress) -> None:
         tokenize(recipe.tokens, inputs["corpus"], inputs["tokenizer"], out, progress)
 
-    def sources() -> dict[str, str]:
-        return {f"source {number}": digest_value(found) for number, found in enumerate(pages_fingerprint(recipe.pages))}
-
     return [
-        Stage("pages", pages, _values(recipe.pages), outside=sources),
-        Stage("corpus", corpus, _values(recipe.corpus), {"pages": "pages"}),
+        Stage("pages", pages, _values(recipe.pages), outside=partial(sources, recipe.pages)),
+        Stage("corpus", corpus, _values(recipe.corpus), {"pages": "pages"}, lists),
         Stage("tokenizer", tokenizer, _values(recipe.tokenizer), {"corpus": "corpus"}),
         Stage("tokens", tokens, _values(recipe.tokens), {"corpus": "corpus", "tokenizer": "tokenizer"}),
     ]

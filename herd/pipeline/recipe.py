@@ -7,7 +7,6 @@ other training data, other needles.
 """
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -24,7 +23,8 @@ from herd.foundation.seeds import derive
 from herd.guard.train import GuardConfig
 from herd.model.config import PRESETS, ModelConfig, pocket_config
 from herd.pipeline.isoflop_runs import Scaling
-from herd.pipeline.yaml_file import load_yaml, read_yaml
+from herd.pipeline.recipe_file import recipe_path
+from herd.pipeline.yaml_file import load_yaml
 from herd.tasks.build import TasksConfig
 from herd.tokenizer.bpe import TokenizerConfig
 from herd.tools.search import SearchConfig
@@ -117,17 +117,6 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe by the name of a shipped one or by its path; every mistake is a ``HerdError`` with its place."""
     recipe = load_yaml(Recipe, recipe_path(name), overrides)
     return grow_seeds(recipe, recipe.seed)
-
-
-def recipe_path(name: str) -> Path:
-    """The file of a recipe that ships with Herd, or the path that ``name`` is."""
-    shipped = Path(str(files("herd.recipes"))) / f"{name}.yaml"
-    return shipped if shipped.is_file() else Path(name)
-
-
-def recipe_kind(name: str) -> str:
-    """What a recipe file says under ``kind``; "herd" where it says nothing."""
-    return str(read_yaml(recipe_path(name)).get("kind", "herd"))
 
 
 def grow_seeds(part: Part, root: int, *place: str) -> Part:

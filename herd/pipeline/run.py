@@ -3,57 +3,54 @@
 import shutil
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from herd.foundation.files import digest_value, read_json, write_json
 from herd.foundation.progress import Progress
 from herd.pipeline.graph import Outcome, run_graph
 from herd.pipeline.lock import exclusive
-from herd.pipeline.manifest import FILE as MANIFEST
 from herd.pipeline.planning import plan_file
 from herd.pipeline.recipe import Recipe
 from herd.pipeline.side_by_side import run_side_by_side, usual_jobs
 from herd.pipeline.sources import remark
 from herd.pipeline.stages import build
-from herd.report.page import write_report
+from herd.pipeline.standing import PLAN, is_published, note_standing, nothing_to_do
 from herd.tools.sandbox import Sandbox
 from herd.train.compiled import compiler_available
 
 
-def raise_herd(recipe: Recipe, progress: Progress, jobs: int | None = None) -> str:
-    """Brings every artifact of the recipe up to date, ``jobs`` stages at a time; returns what to say at the end."""
+def raise_herd(recipe: Recipe, asked: str, progress: Progress, jobs: int | None = None) -> str:
+    """Brings every artifact of the recipe up to date, ``jobs`` stages at a time; returns what to say at the end.
+
+    ``asked`` is the ``question`` that the recipe's file puts, kept for the next run that asks the same.
+    """
     started = time.monotonic()
     with exclusive(recipe.output):
         stages = build(recipe)
-        changed = remark(recipe.output, [stage.name for stage in stages])
+        names = [stage.name for stage in stages]
+        changed = remark(recipe.output, names)
         for sentence in [*what_is_missing(), *([changed] if changed else [])]:
             progress.say(sentence)
         keep_plan(recipe)
         jobs = jobs or usual_jobs()
         outcomes = run_side_by_side(recipe, jobs, progress) if jobs > 1 else run_graph(stages, recipe.output, progress)
-        if not is_published(recipe.output, [outcome.stage for outcome in outcomes]):
+        if not is_published(recipe.output, names):
             publish(recipe)
+        outside = dict(found for stage in stages for found in stage.outside().items())
+        note_standing(recipe.output, asked, recipe.pages, outside, names)
     return _summary(recipe, outcomes, time.monotonic() - started)
 
 
 def keep_plan(recipe: Recipe) -> None:
     """Writes ``plan.json`` unless it is there and of this very recipe: what was spent is shown beside it."""
-    path, digest = recipe.output / "plan.json", digest_value(recipe.model_dump(mode="json"))
+    path, digest = recipe.output / PLAN, digest_value(recipe.model_dump(mode="json"))
     if not path.exists() or read_json(path).get("recipe") != digest:
         write_json(path, {"recipe": digest, **plan_file(recipe)})
 
 
-def is_published(output: Path, stages: Sequence[str]) -> bool:
-    """Whether figures and report are younger than every artifact: a run may be killed between the last and them."""
-    published = [output / "results.json", output / "report.html"]
-    if not all(path.exists() for path in published):
-        return False
-    oldest = min(path.stat().st_mtime_ns for path in published)
-    return all((output / stage / MANIFEST).stat().st_mtime_ns <= oldest for stage in stages)
-
-
 def publish(recipe: Recipe) -> None:
     """Puts what people look for at the top of the run: ``results.json``, ``chat`` and ``report.html``."""
+    from herd.report.page import write_report  # what draws takes a second to load
+
     write_json(recipe.output / "results.json", read_json(recipe.output / "evaluation" / "results.json"))
     link = recipe.output / ".chat.tmp"
     link.unlink(missing_ok=True)
@@ -77,7 +74,7 @@ def what_is_missing() -> list[str]:
 def _summary(recipe: Recipe, outcomes: Sequence[Outcome], seconds: float) -> str:
     ran = [outcome for outcome in outcomes if outcome.ran]
     if not ran:
-        return f"{recipe.output}: nothing to do, all {len(outcomes)} stages are up to date ({seconds:.1f} s)"
+        return nothing_to_do(recipe.output, len(outcomes), seconds)
     lines = [
         f"{recipe.output}: {len(ran)} of {len(outcomes)} stages ran in {seconds / 60:.1f} minutes",
         f"  read   {recipe.output}/report.html",

@@ -2,9 +2,10 @@
 
 from herd.align.rounds import Step, alignment_steps
 from herd.pipeline.graph import Stage
+from herd.pipeline.outside import interpreter
 from herd.pipeline.recipe import Recipe
 from herd.pipeline.road.data import data_stages
-from herd.pipeline.road.judging import interpreter, judging_stages
+from herd.pipeline.road.judging import judging_stages
 from herd.pipeline.road.pretraining import pretraining_stages
 from herd.pipeline.road.scaling import scaling_stages
 

@@ -8,7 +8,8 @@ import pytest
 
 from herd.foundation.files import read_json
 from herd.pipeline.recipe import load_recipe
-from herd.pipeline.run import is_published, keep_plan
+from herd.pipeline.run import keep_plan
+from herd.pipeline.standing import is_published
 
 _STAGES = ["corpus", "evaluation"]
 

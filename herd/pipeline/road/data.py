@@ -6,14 +6,16 @@ remembered.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from herd.corpus.collect import collect, pages_fingerprint
+from herd.corpus.blocklist import list_digests
+from herd.corpus.collect import collect
 from herd.corpus.curate import curate
 from herd.corpus.decontaminate import decontaminate
-from herd.foundation.files import digest_value
 from herd.foundation.progress import Progress
 from herd.pipeline.graph import Stage
+from herd.pipeline.outside import sources
 from herd.pipeline.recipe import Recipe
 from herd.tasks.build import draw_tasks
 from herd.tokenizer.bpe import train_tokenizer
@@ -50,12 +52,9 @@ def data_stages(recipe: Recipe) -> list[Stage]:
         tokenize(recipe.tokens, inputs["documents"], inputs["tokenizer"], out, progress)
         add_echoes(recipe.echoes, out, progress)
 
-    def sources() -> dict[str, str]:
-        return {f"source {number}": digest_value(found) for number, found in enumerate(pages_fingerprint(recipe.pages))}
-
     return [
-        Stage("pages", pages, recipe.part("pages"), outside=sources, whole_machine=True),
-        Stage("corpus", corpus, recipe.part("corpus"), {"pages": "pages"}, whole_machine=True),
+        Stage("pages", pages, recipe.part("pages"), outside=partial(sources, recipe.pages), whole_machine=True),
+        Stage("corpus", corpus, recipe.part("corpus"), {"pages": "pages"}, lists, whole_machine=True),
         Stage("tasks", tasks, recipe.part("tasks"), {"corpus": "corpus"}),
         Stage("search", search, recipe.part("search"), {"corpus": "corpus"}),
         Stage("documents", documents, recipe.part("decontaminate"), {"corpus": "corpus", "tasks": "tasks"}),

@@ -8,8 +8,8 @@ from herd.evaluate.stage import evaluate
 from herd.foundation.progress import Progress
 from herd.guard.train import train_guard
 from herd.pipeline.graph import Stage
+from herd.pipeline.outside import interpreter
 from herd.pipeline.recipe import Recipe
-from herd.tools.sandbox import Sandbox
 
 Inputs = Mapping[str, Path]
 
@@ -41,8 +41,3 @@ def judging_stages(recipe: Recipe) -> list[Stage]:
         Stage("guard", guard, recipe.part("guard"), {"base": f"base-{smallest}", "documents": "documents"}),
         Stage("evaluation", evaluation, recipe.part("evaluation"), material, interpreter, whole_machine=True),
     ]
-
-
-def interpreter() -> dict[str, str]:
-    """Whether code can be run here: what was made or measured without is made again where it has become possible."""
-    return {"the interpreter's sandbox": "on" if Sandbox.unavailable() is None else "off"}

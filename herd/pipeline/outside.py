@@ -1,0 +1,24 @@
+"""What decides a result and is in no recipe: the pages' sources, and whether code can be run on this machine.
+
+A stage's fingerprint covers it (``Stage.outside``).  Nothing here loads what trains, so that a finished run is looked
+over in a second (``herd.pipeline.standing``).
+"""
+
+from herd.corpus.collect import PagesConfig, pages_fingerprint
+from herd.foundation.files import digest_value
+from herd.tools.sandbox import Sandbox
+
+
+def sources(pages: PagesConfig) -> dict[str, str]:
+    """A digest of every source's versions, files and times; a source that is not there is a ``HerdError``."""
+    return {f"source {number}": digest_value(found) for number, found in enumerate(pages_fingerprint(pages))}
+
+
+def interpreter() -> dict[str, str]:
+    """Whether code can be run here: what was made or measured without is made again where it has become possible."""
+    return {"the interpreter's sandbox": "on" if Sandbox.unavailable() is None else "off"}
+
+
+def surroundings(pages: PagesConfig) -> dict[str, str]:
+    """All of it."""
+    return sources(pages) | interpreter()
