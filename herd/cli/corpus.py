@@ -174,3 +174,21 @@ def mix(
     make("mix", settings, inputs, out, lambda place, progress: weigh(settings, corpus, place, progress, topics))
     for note in read_json(out / "stats.json")["mix"]["notes"]:
         print(f"  {note}")
+
+
+def blocklist(
+    corpora: Annotated[list[Path], typer.Argument(help="corpora that Herd made, with their rejects")],
+    out: Out,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Learn from corpora which domains to keep out: adult ones, and those with much personal data."""
+    from herd.corpus.blocklist import LearnConfig, learn
+    from herd.foundation.files import read_json
+
+    settings = read_settings(LearnConfig, config, overrides)
+    inputs = numbered("corpus", corpora)
+    make("blocklist", settings, inputs, out, lambda place, progress: learn(settings, corpora, place, progress))
+    stats = read_json(out / "stats.json")
+    kinds = " and ".join(f"{count} {kind}" for kind, count in stats["blocked"].items())
+    print(f"{out / 'blocked.txt'}: {kinds} domains of {stats['judged']} with enough pages")

@@ -46,6 +46,7 @@ def curate(
     overrides: Overrides = None,
 ) -> None:
     """Turn pages into a corpus: extract, filter, deduplicate, judge, mix; every reject is kept with its reason."""
+    from herd.corpus.blocklist import list_digests
     from herd.corpus.curate import CurateConfig
     from herd.corpus.curate import curate as stage
 
@@ -57,6 +58,7 @@ def curate(
         inputs,
         out,
         lambda place, progress: stage(settings, pages, place, progress, evaluation_texts),
+        list_digests(settings.blocklists),
     )
 
 

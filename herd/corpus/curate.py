@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field
 
+from herd.corpus.blocklist import Blocklist
 from herd.corpus.decontaminate import DecontaminateConfig, Detector, load_items
 from herd.corpus.dedup import newest_by_address
 from herd.corpus.documents import REASONS, DocumentWriter, Row, document_schema, read_documents, read_shard
@@ -31,7 +32,7 @@ from herd.corpus.ledger import Ledger, find_families, find_outliers, find_worst,
 from herd.corpus.lines import LineCounts, LinesConfig, cut_lines, frequent_lines
 from herd.corpus.mix import Mix, MixConfig, plan_mix
 from herd.corpus.passages import write_passages
-from herd.corpus.prepare import EXTRA_FIELDS, STEPS, Portion, PrepareConfig, Tally, prepare_portion
+from herd.corpus.prepare import EXTRA_FIELDS, OLDER, STEPS, Portion, PrepareConfig, Tally, prepare_portion
 from herd.corpus.quality import QualityModel
 from herd.corpus.split import SplitConfig, held_out
 from herd.corpus.words import hash_text, split_words
@@ -45,8 +46,12 @@ _CHARACTERS_WORTH_PROCESSES = 12_000_000
 
 
 class CurateConfig(PrepareConfig):
-    """All of curation; ``workers`` 0 takes as many processes as the machine has processors, at most four."""
+    """All of curation; ``workers`` 0 takes as many processes as the machine has processors, at most four.
 
+    ``blocklists`` are files of domains and addresses that are kept out (see ``blocklist``).
+    """
+
+    blocklists: tuple[str, ...] = ()
     lines: LinesConfig = LinesConfig()
     split: SplitConfig = SplitConfig()
     mix: MixConfig = MixConfig()
@@ -85,8 +90,8 @@ def curate(
     items = load_items(evaluation_texts, config.decontaminate) if evaluation_texts is not None else []
     shutil.rmtree(out / "work", ignore_errors=True)
     (out / "work").mkdir(parents=True)
-    portions, characters, kept_characters = _portions(pages)
-    funnel = Funnel(sum(len(portion.keep) for portion in portions), int(characters))
+    portions, characters, kept_characters = _portions(pages, Blocklist.read(config.blocklists))
+    funnel = Funnel(sum(len(portion.verdicts) for portion in portions), int(characters))
     run = _Run(config, pages, out, progress, [rule.name for rule in build_rules(config.heuristics)], funnel, Tally())
     _prepare(run, portions, characters, kept_characters)
     ledger, quality, figures = _compare(run)
@@ -102,8 +107,8 @@ def curate(
     write_json(out / "stats.json", _stats(run, quality, detector, mix, sizes, passages))
 
 
-def _portions(pages: Path) -> tuple[list[Portion], int, int]:
-    """Portions of some eight million characters with the verdicts of URL dedup; characters in all, and those kept."""
+def _portions(pages: Path, blocklist: Blocklist) -> tuple[list[Portion], int, int]:
+    """Portions of some eight million characters with the verdicts on addresses; characters in all, and those kept."""
     shards = sorted((pages / "pages").glob("*.parquet"))
     sizes: list[NDArray[np.int64]] = []
     addresses: list[tuple[str, str | None, str]] = []
@@ -117,7 +122,10 @@ def _portions(pages: Path) -> tuple[list[Portion], int, int]:
         addresses += [(url or "", date, identifier) for url, date, identifier in rows]
     if not addresses:
         raise HerdError(f"{pages}: holds no pages (expected rows in pages/*.parquet)")
-    keep = newest_by_address(addresses)
+    blocked = [blocklist.reason(url) for url, _, _ in addresses]
+    newest = newest_by_address(addresses).tolist()
+    verdicts = [why or (None if first else OLDER) for why, first in zip(blocked, newest, strict=True)]
+    keep = np.array([verdict is None for verdict in verdicts])
     portions: list[Portion] = []
     base = kept = 0
     for shard, size in zip(shards, sizes, strict=True):
@@ -125,7 +133,7 @@ def _portions(pages: Path) -> tuple[list[Portion], int, int]:
         for part in np.unique(parts):
             rows_of = np.flatnonzero(parts == part)
             start, stop = int(rows_of[0]), int(rows_of[-1]) + 1
-            marks = tuple(keep[base + start : base + stop].tolist())
+            marks = tuple(verdicts[base + start : base + stop])
             portions.append(Portion(shard, start, stop, len(portions), marks))
         kept += int(size[keep[base : base + len(size)]].sum())
         base += len(size)
@@ -134,9 +142,8 @@ def _portions(pages: Path) -> tuple[list[Portion], int, int]:
 
 def _prepare(run: _Run, portions: list[Portion], characters: int, kept_characters: int) -> None:
     """Runs everything that looks at one page at a time."""
-    copies = sum(not keep for portion in portions for keep in portion.keep)
-    reasons = Counter({"a newer page has this address": copies}) if copies else Counter[str]()
-    run.funnel.step("url", run.funnel.documents - copies, kept_characters, reasons)
+    reasons = Counter(verdict for portion in portions for verdict in portion.verdicts if verdict is not None)
+    run.funnel.step("url", run.funnel.documents - reasons.total(), kept_characters, reasons)
     config = PrepareConfig(**{name: getattr(run.config, name) for name in PrepareConfig.model_fields})
     schema, rejects = run.schema(EXTRA_FIELDS), run.schema(REASONS)
     arguments = [(portion, config, run.work, schema, rejects) for portion in portions]

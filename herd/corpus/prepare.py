@@ -34,6 +34,7 @@ from herd.foundation.errors import HerdError
 from herd.foundation.files import atomic_path
 
 STEPS = ("extract", "privacy", "language", "heuristics")
+OLDER = "a newer page has this address"
 _CARRIED = ("source", "package", "license", "kind", "url")
 EXTRA_FIELDS = (
     pa.field("reference", pa.bool_()),
@@ -58,13 +59,16 @@ class PrepareConfig(Config):
 
 @dataclass(frozen=True)
 class Portion:
-    """Rows ``start`` to ``stop`` of a shard of pages; ``number`` orders results, ``keep`` is URL dedup's verdict."""
+    """Rows ``start`` to ``stop`` of a shard of pages; ``number`` orders results.
+
+    ``verdicts`` say of each page why its address keeps it out, None where it does not.
+    """
 
     shard: Path
     start: int
     stop: int
     number: int
-    keep: tuple[bool, ...]
+    verdicts: tuple[str | None, ...]
 
 
 @dataclass
@@ -95,9 +99,9 @@ def prepare_portion(portion: Portion, config: PrepareConfig, out: Path, schema: 
     kept: list[Row] = []
     rejected: list[Row] = []
     hashes: list[Hashes] = []
-    for page, keep in zip(_pages(portion), portion.keep, strict=True):
-        if not keep:
-            rejected.append(_row(page, "") | {"text": "", "rule": "url", "reason": "a newer page has this address"})
+    for page, verdict in zip(_pages(portion), portion.verdicts, strict=True):
+        if verdict is not None:
+            rejected.append(_row(page, "") | {"text": "", "rule": "url", "reason": verdict})
             continue
         row, view = prepare_page(page, config, rules, tally)
         if view is None:

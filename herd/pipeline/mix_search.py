@@ -178,7 +178,13 @@ def _data_stages(recipe: MixSearch) -> list[Stage]:
 
     return [
         Stage("pages", pages, _values(recipe.pages), outside=partial(sources, recipe.pages)),
-        Stage("corpus", corpus, _values(recipe.corpus), {"pages": "pages"}, lists),
+        Stage(
+            "corpus",
+            corpus,
+            _values(recipe.corpus),
+            {"pages": "pages"},
+            partial(list_digests, recipe.corpus.blocklists),
+        ),
         Stage("tokenizer", tokenizer, _values(recipe.tokenizer), {"corpus": "corpus"}),
         Stage("tokens", tokens, _values(recipe.tokens), {"corpus": "corpus", "tokenizer": "tokenizer"}),
     ]

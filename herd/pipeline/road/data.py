@@ -54,7 +54,14 @@ def data_stages(recipe: Recipe) -> list[Stage]:
 
     return [
         Stage("pages", pages, recipe.part("pages"), outside=partial(sources, recipe.pages), whole_machine=True),
-        Stage("corpus", corpus, recipe.part("corpus"), {"pages": "pages"}, lists, whole_machine=True),
+        Stage(
+            "corpus",
+            corpus,
+            recipe.part("corpus"),
+            {"pages": "pages"},
+            partial(list_digests, recipe.corpus.blocklists),
+            whole_machine=True,
+        ),
         Stage("tasks", tasks, recipe.part("tasks"), {"corpus": "corpus"}),
         Stage("search", search, recipe.part("search"), {"corpus": "corpus"}),
         Stage("documents", documents, recipe.part("decontaminate"), {"corpus": "corpus", "tasks": "tasks"}),
