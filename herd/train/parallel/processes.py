@@ -1,10 +1,11 @@
 """The loop's questions answered for processes on a mesh.
 
-processes = ManyProcesses(Mesh(config, device.type))
-model = processes.spread(model)
-train(schedule, model, source, processes.next_token_loss, out, progress, processes=processes)
+    processes = ManyProcesses(Mesh(config, device.type))
+    model = processes.spread(model)
+    train(schedule, model, source, processes.next_token_loss, out, progress, processes=processes)
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,6 +16,7 @@ from torch.distributed.tensor import DTensor
 from herd.model.loss import IGNORE, chunked_cross_entropy
 from herd.model.transformer import Transformer
 from herd.train.batch import Batch, LossParts, next_token_loss
+from herd.train.parallel.context import ContextAttention, ContextShare
 from herd.train.parallel.data import release_weights, shard_weights
 from herd.train.parallel.loss import spread_cross_entropy
 from herd.train.parallel.mesh import Dimension, Mesh
@@ -42,9 +44,13 @@ class ManyProcesses(OneProcess):
 
     def next_token_loss(self, model: Transformer, batch: Batch) -> LossParts:
         """This process's part of the next-token loss of ``batch``."""
-        tp = self.mesh.config.tp
+        tp, context = self.mesh.config.tp, self.mesh.group("cp")
         cross_entropy = spread_cross_entropy if tp > 1 else chunked_cross_entropy
-        return next_token_loss(model, pad_batch(batch, tp), cross_entropy)
+        if context is None:
+            return next_token_loss(model, pad_batch(batch, tp), cross_entropy)
+        whole = pad_batch(batch, 2 * self.mesh.config.cp * tp)
+        share = ContextShare(len(whole.tokens_N), context, whole.tokens_N.device)
+        return next_token_loss(model, share.cut_batch(whole), cross_entropy, ContextAttention(whole.lengths, share))
 
     def sum_losses(self, values: Mapping[str, float]) -> dict[str, float]:
         """Sums over all ranks but those of TP, which have the same tokens."""
@@ -63,11 +69,14 @@ class ManyProcesses(OneProcess):
         return dict(zip(values, sums.tolist(), strict=True))
 
     def clip(self, model: nn.Module, limit: float) -> float:
-        """The norm is that of all parameters on all ranks."""
-        norm = nn.utils.get_total_norm(
-            [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        )
-        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        """The norm is that of all parameters on all ranks: each sums the squares that it holds, and all are summed."""
+        squares = torch.zeros((), dtype=torch.float32, device=self._device)
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad = _placed_like(parameter, parameter.grad)
+                squares += _own_squares(parameter.grad)
+        dist.all_reduce(squares)
+        norm = squares.sqrt()
         nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
         return float(norm)
 
@@ -82,6 +91,21 @@ class ManyProcesses(OneProcess):
         for name, tensor in (dict(model.named_parameters()) if weights is None else weights).items():
             whole[name] = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()
         return whole
+
+
+def _placed_like(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient laid out as its parameter: without FSDP, that of a norm is a sum over TP still to be taken."""
+    if isinstance(parameter, DTensor) and isinstance(gradient, DTensor):
+        return gradient.redistribute(placements=parameter.placements)
+    return gradient
+
+
+def _own_squares(gradient: Tensor) -> Tensor:
+    """This process's share of a gradient's sum of squares; what several processes hold alike is divided by them."""
+    if not isinstance(gradient, DTensor):
+        return gradient.float().square().sum()
+    alike = [gradient.device_mesh.size(place) for place, kind in enumerate(gradient.placements) if kind.is_replicate()]
+    return gradient.to_local().float().square().sum() / math.prod(alike)
 
 
 def pad_batch(batch: Batch, multiple: int) -> Batch:
