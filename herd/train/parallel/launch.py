@@ -8,7 +8,7 @@ others where it works.  What becomes of the model on these processes is ``herd.t
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 
@@ -49,12 +49,9 @@ class Alone:
 class Launch(Alone):
     """One process among the launched ones.  Made by ``launched``."""
 
-    def __init__(
-        self, connect: Callable[[str], dist.Store], rank: int, count: int, device: torch.device, patience: float
-    ) -> None:
-        self.rank, self.count, self.device = rank, count, device
-        self._store, self._told = connect("place"), False
-        self.watch = Watch(lambda: connect("watch"), rank, count, patience)
+    def __init__(self, store: dist.Store, rank: int, count: int, device: torch.device, watch: Watch) -> None:
+        self.rank, self.count, self.device, self.watch = rank, count, device, watch
+        self._store, self._told = store, False
         self._control = dist.new_group(backend="gloo")
         self.background = dist.new_group(backend="gloo")
 
@@ -82,17 +79,18 @@ class Launch(Alone):
 
 
 @contextmanager
-def launched(patience: float = 600.0) -> Iterator[Alone]:
+def launched(patience: float = 600.0, beat: float = 1.0) -> Iterator[Alone]:
     """This process's launch, or ``Alone`` where ``torchrun`` did not start it or started it alone.
 
-    ``patience`` is the time in seconds that one process may keep the others waiting in a collective.  Raises
+    ``patience`` is the time in seconds that one process may keep the others waiting in a collective, ``beat`` the time
+    between two signs of life, of which five must be missing before a process counts as dead.  Raises
     ``Interrupted`` with a sentence that names the process because of which the run ended.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Alone()
         return
-    launch = _join(count, patience)
+    launch = _join(count, patience, beat)
     try:
         yield launch
     except Interrupted:
@@ -107,7 +105,7 @@ def launched(patience: float = 600.0) -> Iterator[Alone]:
     dist.destroy_process_group()
 
 
-def _join(count: int, patience: float) -> Launch:
+def _join(count: int, patience: float, beat: float) -> Launch:
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
@@ -131,4 +129,5 @@ def _join(count: int, patience: float) -> Launch:
         world_size=count,
         timeout=timedelta(seconds=2 * patience + 60),
     )
-    return Launch(connect, rank, count, device, patience)
+    watch = Watch(lambda: connect("watch"), rank, count, patience, beat)
+    return Launch(connect("place"), rank, count, device, watch)

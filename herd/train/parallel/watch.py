@@ -1,10 +1,10 @@
 """Who keeps the others waiting: finds the process of a run that died or hangs, and the collective it hangs before.
 
-    watch = Watch(connect, rank=0, count=4, patience=600)
+    watch = Watch(connect, rank=0, count=4, patience=600, beat=1)
     with watch.within("the sums of step 17"):
         torch.distributed.all_reduce(sums)
 
-Every process says once a second, in the store that torchrun keeps, that it lives and which collective it entered last.
+Every process says at every beat, in the store that torchrun keeps, that it lives and which collective it entered last.
 Where a collective fails, the others are asked for signs of life; where one takes longer than ``patience``, this process
 ends itself with a sentence, since nothing can wake a thread that waits in a collective.
 """
@@ -22,7 +22,6 @@ import torch.distributed as dist
 
 from herd.foundation.errors import Interrupted
 
-_BEAT_SECONDS = 1.0
 _MISSED_BEATS = 5
 """After so many beats without a sign a process counts as dead."""
 
@@ -55,13 +54,13 @@ class Watch:
     The main thread alone writes the entry, the background thread alone the beats: neither needs a lock.
     """
 
-    def __init__(self, connect: Callable[[], dist.Store], rank: int, count: int, patience: float) -> None:
-        self._connect, self._rank, self._count, self._patience = connect, rank, count, patience
+    def __init__(self, connect: Callable[[], dist.Store], rank: int, count: int, patience: float, beat: float) -> None:
+        self._connect, self._rank, self._count, self._patience, self._beat = connect, rank, count, patience, beat
         self._store = connect()
         self._entry, self._beats = Entry(), 0
         self._closed = threading.Event()
         self._tell(self._store)
-        self._thread = threading.Thread(target=self._beat, args=(connect(),), name="watch", daemon=True)
+        self._thread = threading.Thread(target=self._live, args=(connect(),), name="watch", daemon=True)
         self._thread.start()
 
     @contextmanager
@@ -83,7 +82,7 @@ class Watch:
         """A sentence on the processes that are gone or late; None where all are here and none is behind."""
         before = self._others(store)
         for _ in range(3):
-            time.sleep(_MISSED_BEATS * _BEAT_SECONDS)
+            time.sleep(_MISSED_BEATS * self._beat)
             now = self._others(store)
             named = [told for rank, sign in now.items() if (told := self._trouble(rank, before[rank], sign))]
             named = named or [self._late(rank, sign) for rank, sign in now.items() if sign.number < self._entry.number]
@@ -122,9 +121,9 @@ class Watch:
         sign = Sign(self._beats, self._entry.number, self._entry.collective, left)
         store.set(str(self._rank), json.dumps(asdict(sign)))
 
-    def _beat(self, store: dist.Store) -> None:
+    def _live(self, store: dist.Store) -> None:
         judge: threading.Thread | None = None
-        while not self._closed.wait(_BEAT_SECONDS):
+        while not self._closed.wait(self._beat):
             self._beats += 1
             try:
                 self._tell(store)
