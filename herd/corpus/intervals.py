@@ -2,8 +2,6 @@
 
 from typing import TypedDict
 
-from scipy.stats import binomtest
-
 
 class Share(TypedDict):
     """A share and the ends of its interval, all in [0, 1]."""
@@ -15,6 +13,8 @@ class Share(TypedDict):
 
 def wilson(part: int, whole: int) -> Share | None:
     """Wilson's interval of ``part`` of ``whole``; None where nothing was counted."""
+    from scipy.stats import binomtest  # takes a second to load, which whoever counts nothing need not wait for
+
     if not whole:
         return None
     interval = binomtest(part, whole).proportion_ci(0.95, "wilson")

@@ -1,9 +1,12 @@
-"""What decides a result and is in no recipe: the pages' sources, and whether code can be run on this machine.
+"""What decides a result and is in no recipe: the pages' sources, lists of addresses, whether code can be run here.
 
 A stage's fingerprint covers it (``Stage.outside``).  Nothing here loads what trains, so that a finished run is looked
 over in a second (``herd.pipeline.standing``).
 """
 
+from collections.abc import Sequence
+
+from herd.corpus.blocklist import list_digests
 from herd.corpus.collect import PagesConfig, pages_fingerprint
 from herd.foundation.files import digest_value
 from herd.tools.sandbox import Sandbox
@@ -19,6 +22,6 @@ def interpreter() -> dict[str, str]:
     return {"the interpreter's sandbox": "on" if Sandbox.unavailable() is None else "off"}
 
 
-def surroundings(pages: PagesConfig) -> dict[str, str]:
+def surroundings(pages: PagesConfig, blocklists: Sequence[str]) -> dict[str, str]:
     """All of it."""
-    return sources(pages) | interpreter()
+    return sources(pages) | list_digests(blocklists) | interpreter()

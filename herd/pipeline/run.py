@@ -36,7 +36,7 @@ def raise_herd(recipe: Recipe, asked: str, progress: Progress, jobs: int | None 
         if not is_published(recipe.output, names):
             publish(recipe)
         outside = dict(found for stage in stages for found in stage.outside().items())
-        note_standing(recipe.output, asked, recipe.pages, outside, names)
+        note_standing(recipe.output, asked, (recipe.pages, recipe.corpus.blocklists), outside, names)
     return _summary(recipe, outcomes, time.monotonic() - started)
 
 

@@ -36,18 +36,24 @@ def question(file: Path, overrides: Sequence[str]) -> str:
 
 
 def note_standing(
-    output: Path, asked: str, pages: PagesConfig, outside: Mapping[str, str], names: Sequence[str]
+    output: Path,
+    asked: str,
+    looked_at: tuple[PagesConfig, Sequence[str]],
+    outside: Mapping[str, str],
+    names: Sequence[str],
 ) -> None:
     """Writes down that the artifacts ``names`` of ``output`` answer the question ``asked``.
 
-    ``outside`` is what the stages themselves say lies outside; where that is more than is looked at here, nothing is
-    written, and every run looks properly.
+    ``looked_at`` are the arguments of ``surroundings``.  ``outside`` is what the stages themselves say lies outside;
+    where that is more than is looked at here, nothing is written, and every run looks properly.
     """
-    if dict(outside) != surroundings(pages):
+    if dict(outside) != surroundings(*looked_at):
         return
+    pages, blocklists = looked_at
     write_json(output / FILE, {
         "asked": asked,
         "pages": pages.model_dump(mode="json"),
+        "blocklists": list(blocklists),
         "outside": dict(outside),
         "plan": read_json(output / PLAN)["recipe"],
         "artifacts": {name: _name_of(Manifest.read(output / name)) for name in names},
@@ -81,7 +87,8 @@ def _standing(output: Path, asked: str) -> list[str] | None:
     """The names of the artifacts where all of them answer the question, else None."""
     try:
         noted = read_json(output / FILE)
-        if noted["asked"] != asked or noted["outside"] != surroundings(PagesConfig.model_validate(noted["pages"])):
+        pages = PagesConfig.model_validate(noted["pages"])
+        if noted["asked"] != asked or noted["outside"] != surroundings(pages, noted["blocklists"]):
             return None
         if read_json(output / PLAN)["recipe"] != noted["plan"]:
             return None

@@ -31,7 +31,10 @@ class Run:
         self.output, self.recipe, self.page = place / "run", place / "recipe.yaml", place / "page.html"
         self.recipe.write_text(f"output: {self.output}\nseed: 7\n")
         self.page.write_text("<p>a page</p>")
-        self.pages = PagesConfig(sources=(HtmlSource(kind="html", paths=(str(self.page),)),))
+        self.list = place / "blocked.txt"
+        self.list.write_text("example.org\n")
+        pages = PagesConfig(sources=(HtmlSource(kind="html", paths=(str(self.page),)),))
+        self.looked_at = (pages, (str(self.list),))
         self.raise_with({})
 
     def raise_with(self, config: dict[str, int]) -> None:
@@ -42,7 +45,7 @@ class Run:
 
     def note(self) -> None:
         asked = question(self.recipe, [])
-        note_standing(self.output, asked, self.pages, surroundings(self.pages), ["first", "second"])
+        note_standing(self.output, asked, self.looked_at, surroundings(*self.looked_at), ["first", "second"])
 
     def stands(self, *overrides: str) -> bool:
         return still_stands(self.recipe, overrides, Progress.silent()) is not None
@@ -75,6 +78,7 @@ CHANGES: dict[str, Callable[[Run], object]] = {
     "an artifact of another recipe": lambda run: run.raise_with({"key": 1}),
     "a page": lambda run: run.page.write_text("<p>another page</p>"),
     "a page less": lambda run: run.page.unlink(),
+    "a list": lambda run: run.list.write_text("example.com\n"),
     "no report": lambda run: (run.output / "report.html").unlink(),
     "a report that is older": lambda run: os.utime(run.output / "report.html", (0, 0)),
     "a plan of another recipe": lambda run: write_json(run.output / "plan.json", {"recipe": "another"}),
@@ -102,8 +106,8 @@ def test_changed_code_counts_as_a_change(run: Run, monkeypatch: pytest.MonkeyPat
 
 def test_surroundings_that_are_not_looked_at_here_are_never_noted(run: Run) -> None:
     (run.output / "standing.json").unlink()
-    outside = {**surroundings(run.pages), "the weather": "rain"}
-    note_standing(run.output, question(run.recipe, []), run.pages, outside, ["first", "second"])
+    outside = {**surroundings(*run.looked_at), "the weather": "rain"}
+    note_standing(run.output, question(run.recipe, []), run.looked_at, outside, ["first", "second"])
     assert not run.stands()
 
 
