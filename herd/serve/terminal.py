@@ -5,8 +5,12 @@ the end of the input leaves; Ctrl-C ends an answer, or leaves where there is non
 """
 
 import asyncio
+import os
+import select
+import signal
 import sys
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +38,22 @@ def talk(model: Path, with_guard: bool = True, temperature: float = 0.0) -> None
         stack = AsyncExitStack()
         assistant = runner.run(stack.enter_async_context(household.running()))
         try:
-            _talk(runner, assistant, console, sampling)
+            # Between an answer and the next prompt a Ctrl-C means what it means at the prompt.
+            with suppress(KeyboardInterrupt):
+                _talk(runner, assistant, console, sampling)
         finally:
-            runner.run(stack.aclose())
+            with _deaf():
+                runner.run(stack.aclose())
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignores Ctrl-C: whoever leaves and presses it again must not tear what is being closed."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _talk(runner: asyncio.Runner, assistant: Assistant, console: Console, sampling: Sampling) -> None:
@@ -57,9 +74,29 @@ def _talk(runner: asyncio.Runner, assistant: Assistant, console: Console, sampli
 def _read() -> str | None:
     """A line of the person's, or None where they leave."""
     try:
-        return input("\nyou › " if sys.stdin.isatty() else "").strip()
+        if sys.stdin.isatty():
+            print("\nyou › ", end="", flush=True)
+            _wait_for_line()
+        return input().strip()
     except (EOFError, KeyboardInterrupt):
         return None
+
+
+def _wait_for_line() -> None:
+    """Until a line can be read, or a signal comes.
+
+    ``input`` alone sleeps through a Ctrl-C that comes just before it begins to read.  Here the signal writes into a
+    pipe that is waited for as well, so that none is missed.
+    """
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    before = signal.set_wakeup_fd(wake)
+    try:
+        select.select([sys.stdin, woken], [], [])
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(woken)
+        os.close(wake)
 
 
 async def _answer(

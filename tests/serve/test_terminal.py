@@ -9,8 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,7 +21,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from herd.foundation.errors import HerdError
-from herd.serve.terminal import Flow, clean, talk
+from herd.serve.terminal import Flow, _wait_for_line, clean, talk
 from herd.tools.sandbox import Sandbox
 
 
@@ -83,18 +86,9 @@ def _until(screen: int, wanted: str, seconds: float = 60.0) -> str:
     return shown
 
 
-def _interrupted(program: subprocess.Popen[bytes]) -> int | None:
-    """The exit status after Ctrl-C; a signal that comes before the program waits for a line is lost, so again."""
-    for _ in range(5):
-        program.send_signal(signal.SIGINT)
-        try:
-            return program.wait(6)
-        except subprocess.TimeoutExpired:
-            continue
-    return None
-
-
-def test_in_a_real_terminal_of_40_columns_and_left_by_ctrl_c(run_directory: Path) -> None:
+@pytest.fixture
+def in_a_terminal(run_directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A conversation in a terminal of its own of 40 columns, and the terminal's other side."""
     screen, other_side = pty.openpty()
     talking = "from pathlib import Path; from herd.serve.terminal import talk; talk(Path({!r}))"
     command = [sys.executable, "-c", talking.format(str(run_directory / "chat"))]
@@ -104,13 +98,39 @@ def test_in_a_real_terminal_of_40_columns_and_left_by_ctrl_c(run_directory: Path
         preexec_fn=lambda: os.close(screen),
     )  # fmt: skip
     os.close(other_side)
-    try:
-        _until(screen, "you ›")
-        os.write(screen, b"What does json.dumps do?\n")
-        shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", _until(screen, "you ›"))
-        assert all(len(line) <= 40 for line in shown.splitlines())
-        assert "Serialize obj to a JSON formatted str." in " ".join(shown.split())
-        assert _interrupted(program) == 0
-    finally:
-        program.kill()
-        os.close(screen)
+    yield program, screen
+    program.kill()
+    program.wait()
+    os.close(screen)
+
+
+def test_in_a_real_terminal_of_40_columns_and_left_by_ctrl_c(
+    in_a_terminal: tuple[subprocess.Popen[bytes], int],
+) -> None:
+    program, screen = in_a_terminal
+    _until(screen, "you ›")
+    os.write(screen, b"What does json.dumps do?\n")
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", _until(screen, "you ›"))
+    assert all(len(line) <= 40 for line in shown.splitlines())
+    assert "Serialize obj to a JSON formatted str." in " ".join(shown.split())
+    program.send_signal(signal.SIGINT)
+    assert program.wait(60) == 0
+
+
+def test_a_ctrl_c_just_before_a_line_is_read_is_not_slept_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes after the last moment at which Python looks for one, as it does under load."""
+    screen, other_side = pty.openpty()
+    waiting = select.select
+
+    def late(readable: list[Any], writable: list[Any], broken: list[Any]) -> object:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return waiting(readable, writable, broken, 5.0)
+
+    with os.fdopen(other_side, encoding="utf-8") as keyboard:
+        monkeypatch.setattr("sys.stdin", keyboard)
+        monkeypatch.setattr("herd.serve.terminal.select.select", late)
+        started = time.monotonic()
+        _wait_for_line()
+    assert time.monotonic() - started < 4
+    os.close(screen)
