@@ -192,3 +192,22 @@ def blocklist(
     stats = read_json(out / "stats.json")
     kinds = " and ".join(f"{count} {kind}" for kind, count in stats["blocked"].items())
     print(f"{out / 'blocked.txt'}: {kinds} domains of {stats['judged']} with enough pages")
+
+
+def exact_dedup(
+    corpus: Annotated[Path, typer.Argument(help="a corpus that Herd made")],
+    out: Out,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Cut passages out of a corpus' training documents that stand word for word in better ones, or earlier."""
+    from herd.corpus.substrings import SubstringConfig, drop_substrings
+    from herd.foundation.files import read_json
+
+    settings = read_settings(SubstringConfig, config, overrides)
+    inputs = {"corpus": corpus}
+    make(
+        "exact-dedup", settings, inputs, out, lambda place, progress: drop_substrings(settings, corpus, place, progress)
+    )
+    step = read_json(out / "stats.json")["funnel"][-1]
+    print(f"  {step['tokens_cut']:,} tokens cut from {step['documents_cut']:,} documents")
