@@ -19,6 +19,7 @@ from herd.tokenizer.tokenizer import Tokenizer
 from herd.train.compiled import CompileMode
 from herd.train.loop import BatchRamp, BatchSource, LossFunction, OptimizerConfig, TrainConfig, TrainReport, train
 from herd.train.precision import Precision
+from herd.train.recompute import Recompute, RecomputedLayers
 
 
 class FitConfig(Config):
@@ -31,6 +32,7 @@ class FitConfig(Config):
     seed: int = 7
     compile: CompileMode = "auto"
     precision: Precision = "auto"
+    recompute: Recompute = Field(default="none", description="what the backward pass makes again of activations")
     checkpoint_seconds: float = Field(default=60.0, gt=0)
 
 
@@ -84,7 +86,8 @@ def fit(
         checkpoint_seconds=config.checkpoint_seconds,
         tensorboard=False,
     )
-    return train(settings, model, source, loss, out / "training", progress, name=name)
+    with RecomputedLayers(model, config.recompute):
+        return train(settings, model, source, loss, out / "training", progress, name=name)
 
 
 def finish(

@@ -2,7 +2,8 @@
 
 What autograd keeps is counted operator by operator for this network (``herd.model.layers``); the counts stand beside
 the code that uses them.  Three moments compete: the end of the first forward pass with the loss, every layer's
-backward pass (activations fall while gradients grow), and the optimiser's step.
+backward pass (activations fall while gradients grow), and the end of the backward pass, whose gradients the
+optimiser's step reads.
 
 ``d`` is the model's dimension, ``f`` the feed-forward's, ``k`` that of the keys; SDPA keeps its fp32 log-sum-exp.
 """
@@ -91,7 +92,7 @@ def peak_memory(model: ModelConfig, layout: Layout, stack: Stack) -> Memory:
     moments = [
         _at_loss(model, layout, stack, chunk * in_flight(layout, first=False) + ends, state),
         _at_backward(model, layout, chunk * in_flight(layout) + ends, state),
-        Memory(state, state, 2 * state, 0.0, 0.0, 0.0, 0.0),
+        Memory(state, state + _tied_gradients(model, layout), 2 * state, 0.0, 0.0, 0.0, 0.0),
     ]
     peak = max(moments, key=lambda moment: moment.total)
     buffers = _unsharded(model, layout, parameters, shards) + _stage_buffers(model, layout, stack)
@@ -123,7 +124,9 @@ def _at_backward(model: ModelConfig, layout: Layout, kept: float, state: float) 
     # Three gradients of f at once where gate and up meet, while the product that was kept has just been let go.
     working = tokens * size * (2 * model.ffn_dim + 2 * model.dim)
     if layout.recompute != "none":
-        working += tokens * size * (4 * model.dim + 3 * model.ffn_dim)
+        # A whole layer is there once more.
+        whole = saved_per_layer(model, replace(layout, recompute="none"))
+        working += whole - saved_per_layer(model, layout)
     if layout.tp > 1:
         working += 2 * layout.tokens * model.dim * size  # the gathered sequence and its gradient
     # Layer by layer activations fall by what a layer keeps and gradients grow by its parameters: the first or the
@@ -134,6 +137,17 @@ def _at_backward(model: ModelConfig, layout: Layout, kept: float, state: float) 
     left = kept / max(layers_per_rank(model, layout), 1)
     last = Memory(state, state - _gradients_to_come(model, layout), 2 * state, left + working, 0.0, 0.0, 0.0)
     return max(first, last, key=lambda moment: moment.total)
+
+
+def _tied_gradients(model: ModelConfig, layout: Layout) -> float:
+    """Bytes of a tied matrix's gradients as a lookup and as the output matrix, made apart before they are added.
+
+    Their sum is a third; it becomes the gradient in the first micro-batch and is added to it later.
+    """
+    if not model.tied or layout.pp > 1:
+        return 0.0
+    copies = 2 if layout.micro_batches == 1 else 3
+    return copies * 4.0 * model.vocab_size * model.dim / layout.tp
 
 
 def _gradients_to_come(model: ModelConfig, layout: Layout) -> float:

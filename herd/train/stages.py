@@ -36,6 +36,7 @@ from herd.train.parallel.launch import Alone
 from herd.train.precision import Precision
 from herd.train.pretrain import PretrainSource, held_out_batches
 from herd.train.processes import OneProcess
+from herd.train.recompute import Recompute, RecomputedLayers
 from herd.train.schedule import BatchRamp, OptimizerConfig, RampStep
 from herd.train.stream import Mix, TokenStream
 from herd.train.tokens import open_shards
@@ -68,6 +69,7 @@ class PretrainConfig(Config):
     held_out_tokens: int = Field(40_000, gt=0, description="held-out tokens of each domain that are measured")
     compile: CompileMode = "auto"
     precision: Precision = "auto"
+    recompute: Recompute = Field("none", description="what the backward pass makes again of a layer's activations")
     spike: float | None = Field(20.0, gt=1, description="a step whose gradient is so many times as long is left out")
     checkpoint_seconds: float = Field(60.0, gt=0)
     checkpoint_steps: int | None = Field(None, gt=0, description="steps between two checkpoints, besides the time")
@@ -130,18 +132,19 @@ def pretrain(
     whole = _begin(start, config)
     with launch.within("the spreading of the weights"):
         model = processes.spread(whole.to(launch.device))
-    report = train(
-        schedule,
-        model,
-        source,
-        processes.next_token_loss,
-        out,
-        progress,
-        held_out=held_out,
-        name=out.name,
-        processes=processes,
-        launch=launch,
-    )
+    with RecomputedLayers(model, config.recompute):
+        report = train(
+            schedule,
+            model,
+            source,
+            processes.next_token_loss,
+            out,
+            progress,
+            held_out=held_out,
+            name=out.name,
+            processes=processes,
+            launch=launch,
+        )
     figures = dict(report.figures)
     if report.averaged is not None:
         _put(report.averaged, model)

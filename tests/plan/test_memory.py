@@ -15,6 +15,7 @@ from herd.model.transformer import Transformer
 from herd.plan.layout import Layout
 from herd.plan.memory import in_flight, peak_memory, saved_per_layer
 from herd.plan.stack import find_stack
+from herd.train.recompute import Recompute, RecomputedLayers
 
 HERD = find_stack("herd")
 EAGER = Layout(1, 1, 1, 1, seq=512, local_batch=4, micro_batch=4, precision="fp32", compiled=False)
@@ -27,7 +28,7 @@ def tracked(shape: ModelConfig, layout: Layout) -> int:
         tracker, model = MemTracker(), Transformer(shape)
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
         tracker.track_external(model, optimizer)
-        with tracker:
+        with tracker, RecomputedLayers(model, layout.recompute):
             for _ in range(2):
                 for _ in range(layout.micro_batches):
                     tracker.reset_mod_stats()
@@ -69,10 +70,22 @@ def test_predicted_bytes_are_those_of_the_tracker(seed: int) -> None:
     assert peak_memory(shape, layout, HERD).total == pytest.approx(tracked(shape, layout), rel=0.10)
 
 
+@pytest.mark.parametrize("recompute", ["selective", "full"])
+def test_recomputing_keeps_what_is_predicted(recompute: Recompute) -> None:
+    """Four layers without a large vocabulary, so that activations are most of the peak."""
+    shape = ModelConfig(vocab_size=2048, dim=256, layers=4, heads=4, kv_heads=2, ffn_dim=768)
+    layout = replace(EAGER, recompute=recompute)
+    used = tracked(shape, layout)
+    assert peak_memory(shape, layout, HERD).total == pytest.approx(used, rel=0.10)
+    assert used < {"selective": 0.7, "full": 0.5}[recompute] * tracked(shape, EAGER)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
 @pytest.mark.parametrize("seed", range(100, 120))
-def test_predicted_bytes_of_twenty_drawn_configurations(seed: int) -> None:
+def test_predicted_bytes_of_twenty_drawn_configurations(seed: int, recompute: Recompute) -> None:
     shape, layout = drawn(seed, most_layers=8)
+    layout = replace(layout, recompute=recompute)
     assert peak_memory(shape, layout, HERD).total == pytest.approx(tracked(shape, layout), rel=0.10)
 
 

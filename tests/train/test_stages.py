@@ -71,3 +71,16 @@ def test_a_model_learns_is_saved_averaged_and_goes_on_at_a_greater_length(
     pretrain(longer, tmp_path / "base", tokens, tokenizer, tmp_path / "long", SILENT)
     assert load_transformer(tmp_path / "long").config.max_positions == 256
     assert read_json(tmp_path / "long" / "stats.json")["held_out"] < figures["held_out"] + 0.2
+
+
+def test_recomputation_is_configured_and_changes_no_byte_of_the_result(
+    artifacts: tuple[Path, Path], tmp_path: Path
+) -> None:
+    tokens, tokenizer = artifacts
+    short = CONFIG.model_copy(update={"tokens": 1024, "average": AverageConfig()})
+    written = {}
+    for kind in ("none", "selective", "full"):
+        (out := tmp_path / kind).mkdir()
+        pretrain(short.model_copy(update={"recompute": kind}), SHAPE, tokens, tokenizer, out, SILENT)
+        written[kind] = (out / "model.safetensors").read_bytes()
+    assert written["none"] == written["selective"] == written["full"]
