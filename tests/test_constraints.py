@@ -52,8 +52,8 @@ def installed_closure() -> dict[str, str]:
     return versions
 
 
-def pinned() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+def pinned(file: str = "constraints.txt") -> dict[str, str]:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
     pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
     return {canonicalize_name(name): version for name, version in pairs}
 
@@ -69,6 +69,15 @@ def test_the_pins_lie_within_the_declared_ranges() -> None:
     pins = pinned()
     outside = [str(asked) for asked in declared() if not asked.specifier.contains(pins[canonicalize_name(asked.name)])]
     assert outside == []
+
+
+def test_the_clusters_pins_lie_within_all_ranges() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [Requirement(text) for text in project["optional-dependencies"]["cluster"]] + declared()
+    pins = pinned("constraints-cluster.txt")
+    assert {"daft", "ray"} <= set(pins)
+    named = [one for one in asked if canonicalize_name(one.name) in pins]
+    assert [str(one) for one in named if not one.specifier.contains(pins[canonicalize_name(one.name)])] == []
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from herd.corpus.blocklist import Blocklist
 from herd.corpus.decontaminate import DecontaminateConfig, Detector, load_items
 from herd.corpus.dedup import newest_by_address
 from herd.corpus.documents import REASONS, DocumentWriter, Row, document_schema, read_documents, read_shard
+from herd.corpus.engine import Engine, EngineConfig, open_engine
 from herd.corpus.funnel import Funnel
 from herd.corpus.heuristics import build_rules
 from herd.corpus.ledger import Ledger, find_families, find_outliers, find_worst, open_ledger, prepared, score
@@ -39,7 +41,6 @@ from herd.corpus.words import hash_text, split_words
 from herd.foundation.errors import HerdError
 from herd.foundation.files import write_json
 from herd.foundation.progress import Progress
-from herd.foundation.workers import workers
 
 _PORTION_CHARACTERS = 8_000_000
 _CHARACTERS_WORTH_PROCESSES = 12_000_000
@@ -57,6 +58,7 @@ class CurateConfig(PrepareConfig):
     mix: MixConfig = MixConfig()
     decontaminate: DecontaminateConfig = DecontaminateConfig()
     workers: int = Field(default=0, ge=0)
+    engine: EngineConfig = EngineConfig()
 
 
 @dataclass
@@ -93,8 +95,9 @@ def curate(
     portions, characters, kept_characters = _portions(pages, Blocklist.read(config.blocklists))
     funnel = Funnel(sum(len(portion.verdicts) for portion in portions), int(characters))
     run = _Run(config, pages, out, progress, [rule.name for rule in build_rules(config.heuristics)], funnel, Tally())
-    _prepare(run, portions, characters, kept_characters)
-    ledger, quality, figures = _compare(run)
+    with open_engine(config.engine, _processes(config, characters)) as engine:
+        _prepare(run, engine, portions, kept_characters)
+        ledger, quality, figures = _compare(run, engine)
     living = np.flatnonzero(ledger.alive)
     heldout = held_out(((ledger.ids[row], ledger.domains[row]) for row in living), config.split)
     _cut_lines(run, ledger, figures)
@@ -134,37 +137,37 @@ def _portions(pages: Path, blocklist: Blocklist) -> tuple[list[Portion], int, in
             rows_of = np.flatnonzero(parts == part)
             start, stop = int(rows_of[0]), int(rows_of[-1]) + 1
             marks = tuple(verdicts[base + start : base + stop])
-            portions.append(Portion(shard, start, stop, len(portions), marks))
+            portions.append(Portion(shard.resolve(), start, stop, len(portions), marks))
         kept += int(size[keep[base : base + len(size)]].sum())
         base += len(size)
     return portions, sum(int(size.sum()) for size in sizes), kept
 
 
-def _prepare(run: _Run, portions: list[Portion], characters: int, kept_characters: int) -> None:
+def _processes(config: CurateConfig, characters: int) -> int:
+    if characters < _CHARACTERS_WORTH_PROCESSES:
+        return 1
+    return config.workers or min(os.cpu_count() or 1, 4)
+
+
+def _prepare(run: _Run, engine: Engine, portions: list[Portion], kept_characters: int) -> None:
     """Runs everything that looks at one page at a time."""
     reasons = Counter(verdict for portion in portions for verdict in portion.verdicts if verdict is not None)
     run.funnel.step("url", run.funnel.documents - reasons.total(), kept_characters, reasons)
     config = PrepareConfig(**{name: getattr(run.config, name) for name in PrepareConfig.model_fields})
     schema, rejects = run.schema(EXTRA_FIELDS), run.schema(REASONS)
-    arguments = [(portion, config, run.work, schema, rejects) for portion in portions]
+    prepare = partial(prepare_portion, config=config, out=run.work.resolve(), schema=schema, rejects=rejects)
     with run.progress.task("curate: pages", total=run.funnel.steps[0]["documents"], unit="pages") as task:
-        count = run.config.workers or min(os.cpu_count() or 1, 4)
-        parallel = count > 1 and len(portions) > 1 and characters >= _CHARACTERS_WORTH_PROCESSES
-        results = _in_processes(arguments, count) if parallel else (prepare_portion(*row) for row in arguments)
-        for portion, tally in zip(portions, results, strict=True):
+        for portion, tally in zip(portions, engine.map(prepare, portions), strict=True):
             run.tally.add(tally)
             task.advance(portion.stop - portion.start)
+    if len(list(run.work.glob("documents-*.parquet"))) < len(portions):
+        raise HerdError(f"{run.work}: not all that was prepared is here; every node must see this place by this path")
     for step in STEPS:
         seconds = run.tally.seconds[step]
         run.funnel.step(step, run.tally.kept[step], run.tally.characters[step], run.tally.removed[step], seconds)
 
 
-def _in_processes(arguments: list[tuple[Any, ...]], count: int) -> Iterator[Tally]:
-    with workers(count, "curate") as pool:
-        yield from pool.map(prepare_portion, *zip(*arguments, strict=True))
-
-
-def _compare(run: _Run) -> tuple[Ledger, QualityModel, dict[str, NDArray[np.float64]]]:
+def _compare(run: _Run, engine: Engine) -> tuple[Ledger, QualityModel, dict[str, NDArray[np.float64]]]:
     """Divergence, near-duplicates and quality: what needs all documents at once."""
     ledger = open_ledger(run.work)
     if not ledger.ids:
@@ -174,7 +177,7 @@ def _compare(run: _Run) -> tuple[Ledger, QualityModel, dict[str, NDArray[np.floa
         removed = ledger.reject(far, "divergence", "words unlike those of its domain")
         ledger.close(run.funnel, "divergence", removed)
         task.advance()
-        family = find_families(run.config, run.work, ledger)
+        family = find_families(run.config, run.work, ledger, engine)
         task.advance()
         quality, scores = score(run.config, run.work, ledger, family)
         quality.save(run.out / "quality.bin")

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from herd.corpus.dedup import families, open_signatures, survivors
+from herd.corpus.dedup import survivors
 from herd.corpus.divergence import WordCounts, divergence, outliers
 from herd.corpus.documents import Row, read_shard
+from herd.corpus.engine import Engine
 from herd.corpus.funnel import Funnel
 from herd.corpus.prepare import PrepareConfig
 from herd.corpus.quality import Example, QualityModel, train_quality, worst
@@ -104,7 +105,7 @@ def _word_counts(work: Path) -> Iterator[WordCounts]:
         yield WordCounts(np.array(row["words_used"], dtype=np.int32), np.array(row["words_counted"], dtype=np.int32))
 
 
-def find_families(config: PrepareConfig, work: Path, ledger: Ledger) -> NDArray[np.int64]:
+def find_families(config: PrepareConfig, work: Path, ledger: Ledger, engine: Engine) -> NDArray[np.int64]:
     """Near-duplicate families of the living documents; the others are alone in theirs."""
     path = work / "signatures.npy"
     parts = [np.load(part, mmap_mode="r") for part in sorted(work.glob("signatures-*.npy"))]
@@ -115,7 +116,7 @@ def find_families(config: PrepareConfig, work: Path, ledger: Ledger) -> NDArray[
             np.ascontiguousarray(part, dtype="<u4").tofile(file)
     family = np.arange(len(ledger.ids))
     living = np.flatnonzero(ledger.alive)
-    family[living] = living[families(open_signatures(path), config.dedup, living)]
+    family[living] = living[engine.families(path.resolve(), config.dedup, living)]
     return family
 
 

@@ -46,7 +46,7 @@ CODE = "import os\n\n" + "\n".join(
 LEAK = "how many wooden crates did the third harbour master count before the winter storm began"
 
 
-def _pages() -> list[Page]:
+def some_pages() -> list[Page]:
     notice = "We use cookies on this site, and you can read all about it below"
     pages = [_page(f"p{n}", f"{notice}\n\n{_prose(n)}") for n in range(40)]
     pages += [_page("p0", f"{notice}\n\n{_prose(900)}", date="2020-01-01")]
@@ -67,7 +67,7 @@ def _pages() -> list[Page]:
     return pages
 
 
-def _artifact(directory: Path, pages: list[Page]) -> Path:
+def artifact(directory: Path, pages: list[Page]) -> Path:
     writer = PageWriter(directory / "pages")
     for page in pages:
         writer.add(page)
@@ -80,14 +80,14 @@ def _run(directory: Path, pages: list[Page], config: CurateConfig | None = None)
     out.mkdir(parents=True)
     texts = directory / "exam.jsonl"
     texts.write_text(json.dumps({"question": LEAK}) + "\n")
-    curate(config or CurateConfig(workers=1), _artifact(directory, pages), out, Progress.silent(), texts)
+    curate(config or CurateConfig(workers=1), artifact(directory, pages), out, Progress.silent(), texts)
     tables = {name: pq.read_table(out / name).to_pylist() for name in ("documents", "heldout", "rejects")}
     return tables | {"stats": [json.loads((out / "stats.json").read_text())]}
 
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> Tables:
-    return _run(tmp_path_factory.mktemp("curate"), _pages())
+    return _run(tmp_path_factory.mktemp("curate"), some_pages())
 
 
 def _fate(result: Tables, name: str) -> tuple[list[str], list[dict[str, Any]]]:
@@ -149,7 +149,7 @@ def test_every_page_is_kept_or_rejected_once(result: Tables) -> None:
     kept = result["documents"] + result["heldout"]
     assert len(kept) == funnel[-1]["documents"]
     assert sum(len(row["text"]) for row in kept) == funnel[-1]["characters"]
-    assert sorted(row["id"] for row in kept + result["rejects"]) == sorted(page.id for page in _pages())
+    assert sorted(row["id"] for row in kept + result["rejects"]) == sorted(page.id for page in some_pages())
     assert all(row["reason"] for row in result["rejects"])
 
 
@@ -174,7 +174,7 @@ def test_processes_partitions_and_portions_change_nothing(
         "dedup": defaults.dedup.model_copy(update={"partitions": 3}),
         "lines": defaults.lines.model_copy(update={"partitions": 5}),
     })  # fmt: skip
-    again = _run(tmp_path, _pages(), config)
+    again = _run(tmp_path, some_pages(), config)
     for name in ("documents", "heldout"):
         assert again[name] == result[name]
     assert {row["id"]: row["reason"] for row in again["rejects"]} == {
@@ -188,7 +188,7 @@ def test_an_interrupted_run_is_started_again(tmp_path: Path, result: Tables) -> 
     (tmp_path / "corpus" / "documents" / "00007.parquet").write_text("half")
     stale.mkdir()
     (stale / "documents-00099.parquet").write_text("half")
-    curate(CurateConfig(workers=1), _artifact(tmp_path, _pages()), tmp_path / "corpus", Progress.silent())
+    curate(CurateConfig(workers=1), artifact(tmp_path, some_pages()), tmp_path / "corpus", Progress.silent())
     assert len(pq.read_table(tmp_path / "corpus" / "documents")) == len(result["documents"])
     assert not stale.exists()
 
@@ -198,7 +198,7 @@ def test_an_empty_corpus_and_a_broken_shard_are_named(tmp_path: Path) -> None:
     out.mkdir()
     with pytest.raises(HerdError, match="holds no pages"):
         curate(CurateConfig(), tmp_path, out, Progress.silent())
-    pages = _artifact(tmp_path / "short", [_page("short", "Nothing much.")])
+    pages = artifact(tmp_path / "short", [_page("short", "Nothing much.")])
     with pytest.raises(HerdError, match="no document is left"):
         curate(CurateConfig(), pages, out, Progress.silent())
     (pages / "pages" / "00001.parquet").write_bytes(b"PAR1 broken")
