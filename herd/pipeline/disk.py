@@ -21,7 +21,10 @@ class DiskFullError(UnfinishedError):
     """The disk is full; what was done so far is kept, so that the same command goes on once there is space."""
 
     def __init__(self, place: Path) -> None:
-        super().__init__(f"{place}: no space left on the disk; free some and run the same command again")
+        super().__init__(place)  # a worker's error is made anew in its parent, from these very arguments
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: no space left on the disk; free some and run the same command again"
 
 
 @contextmanager

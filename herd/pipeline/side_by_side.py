@@ -12,7 +12,9 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 
+from herd.foundation.errors import HerdError
 from herd.foundation.progress import Progress
 from herd.foundation.workers import workers
 from herd.pipeline.graph import Outcome, Stage, Todo, look, open_directory
@@ -40,7 +42,8 @@ def _cores() -> int:
 def run_side_by_side(recipe: Recipe, jobs: int, progress: Progress) -> list[Outcome]:
     """Brings every artifact of the recipe up to date, up to ``jobs`` at a time; returns what ran and why.
 
-    Where a stage fails, those that run beside it are finished first: their work is kept.
+    Where a stage fails, that is said at once; those that run beside it are finished first, since their work is kept,
+    and nothing else begins.
     """
     stages = build(recipe)
     open_directory(stages, recipe.output)
@@ -92,7 +95,22 @@ class _Run:
                 self._start(stage)
             if not startable:
                 for future in wait(self.running, return_when=FIRST_COMPLETED).done:
-                    self._settle(self.running.pop(future), future.result())
+                    self._settle(self.running[future], self._result(future))
+                    del self.running[future]
+
+    def _result(self, future: Future[Manifest]) -> Manifest:
+        """What a worker made; its failure is told before those that run beside it are waited for."""
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            names = " or ".join(sorted(todo.stage.name for todo in self.running.values()))
+            raise HerdError(f"{names}: a worker process was killed; run again to go on from what is done") from None
+        except Exception as error:
+            beside = sorted(self.running[other].stage.name for other in self.running if not other.done())
+            if beside:
+                failed = f"{self.running[future].stage.name} failed: {str(error) or type(error).__name__}"
+                self.progress.say(f"{failed}; the run ends when {' and '.join(beside)}, which it keeps, is finished")
+            raise
 
     def _ready(self) -> list[Stage]:
         return [stage for stage in self.waiting.values() if self.digests.keys() >= set(stage.inputs.values())]

@@ -1,6 +1,7 @@
 """One artifact alone: whole or absent, resumed, never over what somebody made, and with its lineage."""
 
 import errno
+import pickle
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,11 @@ def test_a_full_disk_is_named_and_the_work_is_kept(tmp_path: Path, error: Except
         with pytest.raises(DiskFullError, match="out: no space left on the disk"):
             make(tmp_path / "out", {}, run=failing(error, seen))
     assert seen == [False, True]
+
+
+def test_a_full_disk_reads_the_same_when_a_worker_tells_of_it() -> None:
+    error = DiskFullError(Path("runs/pocket/tokens"))
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 def test_a_defect_stays_a_defect(tmp_path: Path) -> None:

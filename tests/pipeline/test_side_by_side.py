@@ -3,13 +3,16 @@
 That a whole recipe is raised side by side, killed and resumed, is shown by ``test_road`` and ``test_kill``.
 """
 
+import io
 from collections.abc import Mapping
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from herd.foundation.errors import HerdError
 from herd.foundation.progress import Progress
 from herd.pipeline.graph import Stage
 from herd.pipeline.planning import plan_stages
@@ -112,3 +115,25 @@ def test_the_flagship_is_what_everything_waits_for() -> None:
     found = urgency(stages, {name: one.flops for name, one in plan_stages(recipe, peak=1.0).items()})
     first = max((stage for stage in stages if stage.name.startswith("initial-")), key=lambda one: found[one.name])
     assert first.name == f"initial-{recipe.flagship}"
+
+
+def test_a_failure_is_told_before_its_neighbour_is_waited_for(run: _Run) -> None:
+    said = io.StringIO()
+    run._start(GRAPH[0])
+    run.progress = Progress(said)
+    for found in run._startable():
+        run._start(found)
+    run.pool.taken["large"].set_exception(HerdError("gate: it stays shut"))  # type: ignore[attr-defined]
+    with pytest.raises(HerdError, match=r"^gate: it stays shut$"):
+        run._stretch()
+    assert "large failed: gate: it stays shut; the run ends when small, which it keeps, is finished" in said.getvalue()
+
+
+def test_a_killed_worker_is_told_with_the_stages_that_it_may_have_worked_on(run: _Run) -> None:
+    run._start(GRAPH[0])
+    for found in run._startable():
+        run._start(found)
+    for future in run.pool.taken.values():  # type: ignore[attr-defined]
+        future.set_exception(BrokenProcessPool("a child process terminated abruptly"))
+    with pytest.raises(HerdError, match=r"^large or small: a worker process was killed; run again"):
+        run._stretch()
