@@ -44,7 +44,7 @@ for _verb in (
     *(runs.run, planning.plan, runs.report, runs.lineage, runs.chat, runs.serve),
     *(data.pages, data.curate, data.tasks, data.index, data.withhold),
     *(corpus.extract, corpus.what_if, corpus.decontaminate, corpus.topics, corpus.mix, corpus.blocklist),
-    *(corpus.exact_dedup,),
+    *(corpus.exact_dedup, corpus.take_down, corpus.export),
     *(data.tokenizer, data.extend, data.tokenize),
     *(models.pretrain, models.dialogues, models.sft, models.preferences, models.reward, models.sample, models.dpo),
     *(models.average, models.guard, models.evaluate, checkpoints.convert),

@@ -211,3 +211,60 @@ def exact_dedup(
     )
     step = read_json(out / "stats.json")["funnel"][-1]
     print(f"  {step['tokens_cut']:,} tokens cut from {step['documents_cut']:,} documents")
+
+
+def take_down(
+    corpus: Annotated[Path, typer.Argument(help="a corpus, or pages, that Herd made")],
+    out: Out,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", help="a document; may be given again, as all of these")
+    ] = None,
+    urls: Annotated[list[str] | None, typer.Option("--url", help="an address")] = None,
+    domains: Annotated[list[str] | None, typer.Option("--domain", help="a domain with all below it")] = None,
+    sources: Annotated[list[str] | None, typer.Option("--source", help="a source by name")] = None,
+    licenses: Annotated[list[str] | None, typer.Option("--license", help="a licence, * for any text")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Write a corpus or its pages anew without what is named, and say which shards and artifacts it touches."""
+    import json
+
+    from herd.corpus.removal import TakeDownConfig
+    from herd.corpus.removal import take_down as stage
+    from herd.foundation.files import read_json
+    from herd.pipeline.lineage import descendants
+
+    asked = {"ids": ids, "urls": urls, "domains": domains, "sources": sources, "licenses": licenses}
+    given = [f"{name}={json.dumps(values)}" for name, values in asked.items() if values]
+    settings = read_settings(TakeDownConfig, config, [*given, *(overrides or [])])
+    make(
+        "take-down", settings, {"corpus": corpus}, out, lambda place, progress: stage(settings, corpus, place, progress)
+    )
+    found = read_json(out / "stats.json")["take-down"]
+    counts = ", ".join(f"{count} of {folder}" for folder, count in found["removed"].items())
+    print(f"  gone: {counts}, {found['passages']} passages; see removed.jsonl")
+    print(f"  shards that changed: {', '.join(found['shards'])}")
+    for name in found["not found"]:
+        print(f"  not found: {name}")
+    if made := [name for name in descendants(corpus) if (corpus.parent / name).resolve() != out.resolve()]:
+        print(f"  made from {corpus} and still holding it: {', '.join(made)}")
+
+
+def export(
+    corpus: Annotated[Path, typer.Argument(help="a corpus that Herd made")],
+    licenses: Annotated[list[str], typer.Option("--license", help="a licence that stays, * for any text")],
+    out: Out,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Write out the documents of a corpus that stand under one of the given licences."""
+    import json
+
+    from herd.corpus.removal import ExportConfig
+    from herd.corpus.removal import export as stage
+    from herd.foundation.files import read_json
+
+    settings = read_settings(ExportConfig, config, [f"licenses={json.dumps(licenses)}", *(overrides or [])])
+    make("export", settings, {"corpus": corpus}, out, lambda place, progress: stage(settings, corpus, place, progress))
+    for name, count in read_json(out / "stats.json")["export"]["licenses"].items():
+        print(f"  {count:>9,}  {name}")

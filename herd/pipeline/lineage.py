@@ -47,6 +47,22 @@ def _walk(directory: Path, role: str, depth: int, used_digest: str | None, seen:
         yield from _walk((directory.parent / entry["stage"]).resolve(), name, depth + 1, entry["digest"], seen)
 
 
+def descendants(artifact: Path) -> list[str]:
+    """The artifacts beside ``artifact`` that were made from it, by way of others too, in the order of their making."""
+    beside = {
+        path.parent.resolve(): Manifest.read(path.parent)
+        for path in artifact.resolve().parent.glob("[!.]*/manifest.json")
+    }
+    made = sorted(
+        ((place, manifest) for place, manifest in beside.items() if manifest), key=lambda one: one[1].finished
+    )
+    found = {artifact.resolve()}
+    for place, manifest in made:
+        if found & {(place.parent / entry["stage"]).resolve() for entry in manifest.inputs.values()}:
+            found.add(place)
+    return [place.name for place, _ in made if place in found - {artifact.resolve()}]
+
+
 def as_text(artifact: Path) -> str:
     """The lineage as an indented tree, one artifact a line."""
     lines = []
