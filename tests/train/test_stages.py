@@ -3,40 +3,18 @@
 import math
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from herd.formats.huggingface import load_transformer
 from herd.foundation.files import read_json
 from herd.foundation.progress import Progress
 from herd.model.config import ModelConfig
-from herd.tokenizer.bpe import train_bpe
 from herd.train.average import AverageConfig
 from herd.train.schedule import OptimizerConfig
-from herd.train.shards import TokenizeConfig, tokenize
 from herd.train.stages import PretrainConfig, RowsFrom, pretrain
 
 SILENT = Progress.silent()
 VOCABULARY = 600
-
-
-@pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A corpus of counting songs: token shards and the tokenizer."""
-    root = tmp_path_factory.mktemp("artifacts")
-    texts = [" ".join(f"{number} green bottles on the wall" for number in range(n, n + 30)) for n in range(60)]
-    for folder, chosen in {"documents": texts[:50], "heldout": texts[50:]}.items():
-        (root / "corpus" / folder).mkdir(parents=True)
-        rows = [
-            {"id": f"{folder}{n}", "text": text, "domain": "general", "language": "en", "quality": 1.0}
-            for n, text in enumerate(chosen)
-        ]
-        pq.write_table(pa.Table.from_pylist(rows), root / "corpus" / folder / "0.parquet")
-    train_bpe(texts, VOCABULARY).save(root / "tokenizer")
-    (root / "tokens").mkdir()
-    tokenize(TokenizeConfig(workers=1), root / "corpus", root / "tokenizer", root / "tokens", SILENT)
-    return root / "tokens", root / "tokenizer"
 
 
 SHAPE = ModelConfig(VOCABULARY, dim=32, layers=2, heads=2, kv_heads=1, ffn_dim=64, max_positions=64, tied=True)

@@ -34,7 +34,7 @@ class Alone:
         """Around whatever waits for other processes; a sentence names those that do not come."""
         return nullcontext()
 
-    def exchange(self, values: Sequence[float]) -> list[list[float]]:
+    def exchange(self, values: Sequence[float], why: str = "the exchange of figures") -> list[list[float]]:
         """The values of every process, by rank."""
         return [list(values)]
 
@@ -59,11 +59,12 @@ class Launch(Alone):
         """Raises ``Interrupted`` where the collective fails since a process is gone; ends this one where it hangs."""
         return self.watch.within(collective)
 
-    def exchange(self, values: Sequence[float]) -> list[list[float]]:
+    def exchange(self, values: Sequence[float], why: str = "the exchange of figures") -> list[list[float]]:
         """One all-gather in fp64 on the CPU."""
         own = torch.tensor(values, dtype=torch.float64)
         gathered = [torch.empty_like(own) for _ in range(self.count)]
-        dist.all_gather(gathered, own, self._control)
+        with self.within(why):
+            dist.all_gather(gathered, own, self._control)
         return [each.tolist() for each in gathered]
 
     def tell(self, word: str | None) -> None:
@@ -99,8 +100,7 @@ def launched(patience: float = 600.0, beat: float = 1.0) -> Iterator[Alone]:
     except BaseException as error:
         launch.watch.leave(str(error) or type(error).__name__)
         raise
-    with launch.within("the end of the run"):
-        launch.exchange([0.0])
+    launch.exchange([0.0], "the end of the run")
     launch.watch.close()
     dist.destroy_process_group()
 

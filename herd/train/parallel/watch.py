@@ -128,7 +128,7 @@ class Watch:
             try:
                 self._tell(store)
             except dist.DistError:
-                self._end("the launcher of the run is gone")
+                self._end(f"rank {self._rank} has lost the launcher of the run")
             entry = self._entry
             if judge is None and entry.inside and time.monotonic() - entry.since > self._patience:
                 judge = threading.Thread(target=self._judge, args=(entry,), daemon=True)
@@ -142,5 +142,5 @@ class Watch:
             self._end(sentence or f"{entry.collective} has taken {waited:.0f} s, though every process is in it")
 
     def _end(self, sentence: str) -> None:
-        print(f"herd: rank {self._rank}: {sentence}", file=sys.stderr, flush=True)
+        print(f"herd: {sentence}", file=sys.stderr, flush=True)
         os._exit(1)

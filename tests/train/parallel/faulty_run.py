@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mesh_run import LENGTH, RAMP, PackedRows, shape
+from mesh_run import LENGTH, RAMP, PackedRows
 from safetensors.torch import save_file
 
 from herd.foundation.errors import HerdError, Interrupted
 from herd.foundation.files import digest_value, write_json
 from herd.foundation.progress import Progress
+from herd.model.config import ModelConfig
 from herd.model.transformer import Transformer
 from herd.train.average import AverageConfig
 from herd.train.batch import Batch
@@ -42,6 +43,7 @@ from herd.train.pretrain import PretrainSource
 from herd.train.processes import OneProcess
 from herd.train.schedule import OptimizerConfig
 
+SHAPE = ModelConfig(vocab_size=64, dim=32, layers=2, heads=4, kv_heads=2, ffn_dim=48, tied=True)
 STEPS = 12
 Fault = dict[str, Any]
 
@@ -74,7 +76,7 @@ class FaultySource(PretrainSource):
 
 def train_rank(launch: Alone, fault: Fault, out: Path, notes: Path) -> None:
     """One process's part of a run."""
-    model = Transformer(shape(tied=True))
+    model = Transformer(SHAPE)
     model.init_weights(2)
     processes = ManyProcesses(Mesh(MeshConfig(dp=launch.count), "cpu")) if launch.count > 1 else OneProcess()
     processes.spread(model)
