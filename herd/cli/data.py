@@ -42,6 +42,10 @@ def curate(
     evaluation_texts: Annotated[
         Path | None, typer.Option(help="JSONL of texts that must stay out of the training documents")
     ] = None,
+    sample: Annotated[
+        str | None, typer.Option(help="curate this share of the pages, as 1%, and say what all of them would take")
+    ] = None,
+    core_price: Annotated[float | None, typer.Option(min=0.0, help="with --sample: what a core costs an hour")] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
@@ -49,17 +53,32 @@ def curate(
     from herd.corpus.blocklist import list_digests
     from herd.corpus.curate import CurateConfig
     from herd.corpus.curate import curate as stage
+    from herd.corpus.sampling import curate_sample, describe, parse_share
+    from herd.foundation.files import read_json
 
     settings = read_settings(CurateConfig, config, overrides)
     inputs = {"pages": pages} | ({"evaluation texts": evaluation_texts} if evaluation_texts else {})
+    outside = list_digests(settings.blocklists)
+    if sample is None:
+        make(
+            "curate",
+            settings,
+            inputs,
+            out,
+            lambda place, progress: stage(settings, pages, place, progress, evaluation_texts),
+            outside,
+        )
+        return
+    share = parse_share(sample)
     make(
         "curate",
         settings,
         inputs,
         out,
-        lambda place, progress: stage(settings, pages, place, progress, evaluation_texts),
-        list_digests(settings.blocklists),
+        lambda place, progress: curate_sample(settings, share, pages, place, progress, evaluation_texts),
+        outside | {"sample": f"{share:g}"},
     )
+    print(f"  {describe(read_json(out / 'stats.json')['whole'], core_price)}")
 
 
 def tasks(corpus: Corpus, out: Out, config: ConfigFile = None, overrides: Overrides = None) -> None:
