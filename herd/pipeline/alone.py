@@ -9,7 +9,8 @@ is done it lies in a hidden directory beside its place, under a lock.
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from herd.foundation.config import Config
@@ -53,23 +54,16 @@ def make_alone(
     if not _is_free(stage, digests, known, out):
         return False
     holder = final.parent / f".{final.name}.partial"
-    with naming_a_full_disk(out), exclusive(holder):
-        _make(stage, inputs, digests, known, holder, final, progress)
+    with naming_a_full_disk(out), exclusive(holder), _holding(holder):
+        make_artifact(stage, inputs, digests, known, holder / final.name, final, progress)
     return True
 
 
-def _make(
-    stage: Stage,
-    inputs: Mapping[str, Path],
-    digests: Mapping[str, str],
-    known: dict[str, str],
-    holder: Path,
-    final: Path,
-    progress: Progress,
-) -> None:
-    """Makes the artifact; a mistake leaves nothing, from what a trouble or a kill leaves the next call goes on."""
+@contextmanager
+def _holding(holder: Path) -> Iterator[None]:
+    """Empties the place of the work at the end, and after a mistake; from a trouble or a kill the next call goes on."""
     try:
-        make_artifact(stage, inputs, digests, known, holder / final.name, final, progress)
+        yield
     except UnfinishedError:
         raise
     except HerdError:

@@ -201,12 +201,16 @@ def read_dialect(path: Path) -> str:
     return "huggingface" if all(mark in template for mark in _PUBLISHED_MARKS) else DEFAULT_DIALECT
 
 
+def write_ranks(directory: Path, ranks: Mapping[bytes, int]) -> None:
+    """Writes the rank file alone, as Meta's releases have it."""
+    ordered = sorted(ranks.items(), key=lambda item: item[1])
+    lines = (f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ordered)
+    write_text(directory / RANKS_FILE, "".join(lines))
+
+
 def write(directory: Path, ranks: Mapping[bytes, int], special_tokens: Sequence[str], dialect: str) -> None:
     """Writes all four files, each atomically."""
-    ordered = sorted(ranks.items(), key=lambda item: item[1])
-    write_text(
-        directory / RANKS_FILE, "".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ordered)
-    )
+    write_ranks(directory, ranks)
     added = [_added_token(name, len(ranks) + index) for index, name in enumerate(special_tokens)]
     write_json(directory / JSON_FILE, _tokenizer_json(ranks, added))
     names = {"bos_token": special.BEGIN_OF_TEXT, "eos_token": special.END_OF_TEXT, "pad_token": special.PAD}

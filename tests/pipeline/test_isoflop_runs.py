@@ -3,8 +3,6 @@
 import csv
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -14,8 +12,7 @@ from herd.foundation.files import read_json
 from herd.foundation.progress import Progress
 from herd.pipeline.isoflop_runs import ScaleConfig, scale
 from herd.pipeline.yaml_file import load_yaml
-from herd.tokenizer.bpe import train_bpe
-from herd.train.shards import TokenizeConfig, tokenize
+from tests.songs import make_songs
 
 SETTINGS = [
     "isoflop.budgets=[4e8, 8e8]",
@@ -31,19 +28,7 @@ SETTINGS = [
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Token shards of counting songs, and their tokenizer."""
-    root = tmp_path_factory.mktemp("made")
-    texts = [" ".join(f"{number} green bottles on the wall" for number in range(n, n + 30)) for n in range(60)]
-    for folder, chosen in {"documents": texts[:50], "heldout": texts[50:]}.items():
-        (root / "corpus" / folder).mkdir(parents=True)
-        rows = [
-            {"id": f"{folder}{n}", "text": text, "domain": "general", "language": "en", "quality": 1.0}
-            for n, text in enumerate(chosen)
-        ]
-        pq.write_table(pa.Table.from_pylist(rows), root / "corpus" / folder / "0.parquet")
-    train_bpe(texts, 600).save(root / "tokenizer")
-    (root / "tokens").mkdir()
-    tokenize(TokenizeConfig(workers=1), root / "corpus", root / "tokenizer", root / "tokens", Progress.silent())
-    return root / "tokens", root / "tokenizer"
+    return make_songs(tmp_path_factory.mktemp("made"))
 
 
 def test_the_verb_spends_the_budgets_fits_and_has_nothing_to_do_again(made: tuple[Path, Path], tmp_path: Path) -> None:

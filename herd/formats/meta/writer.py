@@ -3,7 +3,6 @@
 A tied head is stored a second time under its own name, as the releases do.
 """
 
-import base64
 import zlib
 from collections.abc import Collection
 from pathlib import Path
@@ -18,10 +17,9 @@ from herd.formats.regions import Region, RegionFiles
 from herd.formats.rotary_order import rotated_heads, to_pairs
 from herd.formats.tensors import EMBEDDING, TensorInfo, TensorSource, cast, load_tokenizer, raw_bytes
 from herd.foundation.errors import HerdError
-from herd.foundation.files import digest_value, write_json, write_text
-from herd.tokenizer.files import RANKS_FILE
+from herd.foundation.files import digest_value, write_json
+from herd.tokenizer.files import RANKS_FILE, write_ranks
 from herd.tokenizer.special import SPECIAL_TOKENS
-from herd.tokenizer.tokenizer import Tokenizer
 
 _JOURNAL = ".converting.jsonl"
 
@@ -84,7 +82,7 @@ class MetaSink:
             self._files.write(f"{file} checksums", regions)
         self._files.finish()
         if self._tokenizer is not None:
-            write_text(self._out / RANKS_FILE, _rank_lines(self._tokenizer))
+            write_ranks(self._out, self._tokenizer.ranks)
         write_json(self._out / params.FILE, self._params)
 
     def _check(self, source: TensorSource) -> None:
@@ -108,8 +106,3 @@ class MetaSink:
         if axis is None:
             return [whole] * self._ranks
         return [part.contiguous() for part in whole.chunk(self._ranks, axis)]
-
-
-def _rank_lines(tokenizer: Tokenizer) -> str:
-    ordered = sorted(tokenizer.ranks.items(), key=lambda item: item[1])
-    return "".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ordered)
