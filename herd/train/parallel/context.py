@@ -43,7 +43,7 @@ def head_tail_chunks(tokens: int, degree: int, rank: int) -> tuple[range, range]
 
 
 class ContextShare:
-    """Which N / CP tokens of the flat axis this process has, and the way to those of the others."""
+    """Which N of the L tokens of the flat axis this process has, and the way to those of the others."""
 
     def __init__(self, tokens: int, group: dist.ProcessGroup, device: torch.device | None = None) -> None:
         degree = dist.get_world_size(group)
@@ -51,42 +51,41 @@ class ContextShare:
         self.group = group
         self.chunks = chunks[dist.get_rank(group)]
         in_turn = [torch.arange(chunk.start, chunk.stop, device=device) for pair in chunks for chunk in pair]
-        self.by_rank_N = torch.cat(in_turn)
+        self.by_rank_L = torch.cat(in_turn)
         """Places of the flat axis in the order in which a collective holds them, rank after rank."""
-        self.by_place_N = self.by_rank_N.argsort()
+        self.by_place_L = self.by_rank_L.argsort()
 
-    def cut(self, whole_N: Tensor) -> Tensor:
+    def cut(self, whole_L: Tensor) -> Tensor:
         """This process's part of a tensor whose first axis is the flat one."""
-        return torch.cat([whole_N[chunk.start : chunk.stop] for chunk in self.chunks])
+        return torch.cat([whole_L[chunk.start : chunk.stop] for chunk in self.chunks])
 
     def cut_batch(self, batch: Batch) -> Batch:
         """This process's part of a micro-batch; its ``lengths`` stay those of the whole documents."""
         if batch.extra:
             raise HerdError(f"cp: tokens of {', '.join(sorted(batch.extra))} cannot be shared between processes")
-        parts = (self.cut(tensor_N) for tensor_N in (batch.tokens_N, batch.positions_N, batch.targets_N))
-        return Batch(*parts, batch.lengths)
+        return Batch(self.cut(batch.tokens_N), self.cut(batch.positions_N), self.cut(batch.targets_N), batch.lengths)
 
-    def gather(self, own_MX: Tensor) -> Tensor:
+    def gather(self, own_NX: Tensor) -> Tensor:
         """The parts of all processes in the order of the flat axis; the backward pass is a reduce-scatter."""
-        whole_NX: Tensor = _Gather.apply(own_MX, self)
-        return whole_NX
+        whole_LX: Tensor = _Gather.apply(own_NX, self)
+        return whole_LX
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, own_MX: Tensor, share: ContextShare) -> Tensor:
+    def forward(ctx: Any, own_NX: Tensor, share: ContextShare) -> Tensor:
         ctx.share = share
-        whole_NX = own_MX.new_empty((len(share.by_rank_N), *own_MX.shape[1:]))
-        _all_gather(whole_NX, own_MX.contiguous(), group=share.group)
-        return whole_NX.index_select(0, share.by_place_N)
+        whole_LX = own_NX.new_empty((len(share.by_rank_L), *own_NX.shape[1:]))
+        _all_gather(whole_LX, own_NX.contiguous(), group=share.group)
+        return whole_LX.index_select(0, share.by_place_L)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_NX: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_LX: Tensor) -> tuple[Tensor, None]:
         share = ctx.share
-        grad_MX = grad_NX.new_empty((sum(map(len, share.chunks)), *grad_NX.shape[1:]))
-        _reduce_scatter(grad_MX, grad_NX.index_select(0, share.by_rank_N), group=share.group)
-        return grad_MX, None
+        grad_NX = grad_LX.new_empty((sum(map(len, share.chunks)), *grad_LX.shape[1:]))
+        _reduce_scatter(grad_NX, grad_LX.index_select(0, share.by_rank_L), group=share.group)
+        return grad_NX, None
 
 
 class ContextAttention:
@@ -98,18 +97,18 @@ class ContextAttention:
 
     def __init__(self, lengths: Sequence[int], share: ContextShare) -> None:
         ends = list(accumulate(lengths))
-        if not ends or ends[-1] != len(share.by_rank_N):
-            raise HerdError(f"documents of {sum(lengths)} tokens do not fill a flat axis of {len(share.by_rank_N)}")
+        if not ends or ends[-1] != len(share.by_rank_L):
+            raise HerdError(f"documents of {sum(lengths)} tokens do not fill a flat axis of {len(share.by_rank_L)}")
         self.share = share
         self._chunks = [_ChunkAttention(lengths, ends, chunk) for chunk in share.chunks]
 
-    def __call__(self, layer: int, q_MHD: Tensor, k_MKD: Tensor, v_MKD: Tensor) -> Tensor:
-        """Attended values (M, H, D) of this process's tokens; the same in every layer."""
-        both_NKD = self.share.gather(torch.cat([k_MKD, v_MKD], dim=1))  # one collective for the two
-        k_NKD, v_NKD = both_NKD.chunk(2, dim=1)
-        early_q, late_q = q_MHD.chunk(2)
+    def __call__(self, layer: int, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> Tensor:
+        """Attended values (N, H, D) of this process's N tokens; the same in every layer."""
+        both_LXD = self.share.gather(torch.cat([k_NKD, v_NKD], dim=1))  # one collective for the two
+        k_LKD, v_LKD = both_LXD.chunk(2, dim=1)
+        early_q, late_q = q_NHD.chunk(2)
         early, late = self._chunks
-        return torch.cat([early(layer, early_q, k_NKD, v_NKD), late(layer, late_q, k_NKD, v_NKD)])
+        return torch.cat([early(layer, early_q, k_LKD, v_LKD), late(layer, late_q, k_LKD, v_LKD)])
 
 
 class _ChunkAttention:
@@ -127,17 +126,17 @@ class _ChunkAttention:
         self.continued = (first, pieces.pop(0)[1]) if first < chunk.start else None
         self.begun = DocumentAttention([stop - start for start, stop in pieces]) if pieces else None
 
-    def __call__(self, layer: int, q_CHD: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> Tensor:
+    def __call__(self, layer: int, q_CHD: Tensor, k_LKD: Tensor, v_LKD: Tensor) -> Tensor:
         """Attended values (C, H, D)."""
         parts, begin = [], self.chunk.start
         if self.continued is not None:
             first, begin = self.continued
             queries = begin - self.chunk.start
-            parts.append(_continue(q_CHD[:queries], k_NKD[first:begin], v_NKD[first:begin]))
+            parts.append(_continue(q_CHD[:queries], k_LKD[first:begin], v_LKD[first:begin]))
             q_CHD = q_CHD[queries:]
         if self.begun is not None:
             rest = slice(begin, self.chunk.stop)
-            parts.append(self.begun(layer, q_CHD, k_NKD[rest], v_NKD[rest]))
+            parts.append(self.begun(layer, q_CHD, k_LKD[rest], v_LKD[rest]))
         return torch.cat(parts)
 
 

@@ -19,6 +19,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
 from herd.model.config import ModelConfig
+from herd.train.parallel.order import Interleaving, split_layers
 from herd.train.schedule import BatchRamp
 
 Dimension = Literal["replica", "shard", "pp", "cp", "tp"]
@@ -36,6 +37,16 @@ PROVEN: frozenset[frozenset[Kind]] = frozenset(
         ("tp",),
         ("tp", "fsdp"),
         ("tp", "replicate"),
+        ("cp",),
+        ("cp", "fsdp"),
+        ("cp", "hybrid"),
+        ("cp", "replicate"),
+        ("tp", "cp"),
+        ("pp",),
+        ("pp", "fsdp"),
+        ("pp", "replicate"),
+        ("pp", "cp"),
+        ("pp", "tp"),
     )
 )
 """The combinations of kinds that ``tests/train/parallel`` holds against a single process; all others are refused."""
@@ -54,6 +65,10 @@ class MeshConfig(Config):
     dp: int = Field(default=1, gt=0, description="ranks that share the rows of a step")
     replicas: int = Field(default=1, gt=0, description="copies of the weights among the ranks of dp")
     reshard: bool = Field(default=True, description="free gathered weights between forward and backward pass")
+    stages: int = Field(default=1, gt=0, description="runs of layers that each rank of pp holds; several interleave")
+    together: int | None = Field(
+        default=None, gt=0, description="micro-batches that go through a stage one after another; as many as pp if open"
+    )
 
     @property
     def ranks(self) -> int:
@@ -67,6 +82,11 @@ class MeshConfig(Config):
         if self.dp > 1:
             used.add("fsdp" if self.replicas == 1 else "replicate" if self.replicas == self.dp else "hybrid")
         return frozenset(used)
+
+    @property
+    def interleaving(self) -> Interleaving:
+        """How the ranks of PP work together; ``HerdError`` where they cannot."""
+        return Interleaving(self.pp, self.stages, self.together or self.pp)
 
     def degree(self, dimension: Dimension) -> int:
         """Ranks along one dimension of the mesh."""
@@ -108,8 +128,9 @@ def _check_model(config: MeshConfig, model: ModelConfig) -> None:
     for name, count in divided.items():
         if count % config.tp:
             raise HerdError(f"mesh: the model's {count} {name} are not divisible by tp {config.tp}")
-    if config.pp > model.layers:
-        raise HerdError(f"mesh: pp {config.pp} is more than the model's {model.layers} layers")
+    if config.pp == 1 and config.stages > 1:
+        raise HerdError(f"mesh: {config.stages} stages a rank need more than one rank of pp")
+    split_layers(model.layers, config.interleaving.stages)
     if config.pp > 1 and model.tied:
         raise HerdError(f"mesh: pp {config.pp} puts embedding and output matrix on two ranks, but this model ties them")
 
@@ -118,8 +139,10 @@ def _check_sequence(config: MeshConfig, length: int) -> None:
     if config.cp > 1 and length % (2 * config.cp):
         raise HerdError(f"mesh: the sequence of {length} tokens is not divisible by 2 x cp = {2 * config.cp} chunks")
     if length // config.cp % config.tp:
-        share = f"{length // config.cp} tokens of each of the {config.cp} ranks of cp" if config.cp > 1 else f"{length}"
-        raise HerdError(f"mesh: the sequence of {share} tokens is not divisible by tp {config.tp} (sequence parallel)")
+        share = "" if config.cp == 1 else f", cut to {length // config.cp} by cp {config.cp},"
+        raise HerdError(
+            f"mesh: the sequence of {length} tokens{share} is not divisible by tp {config.tp} (sequence parallel)"
+        )
 
 
 def list_proven() -> str:
@@ -141,7 +164,7 @@ class Mesh:
         self.devices: DeviceMesh = init_device_mesh(
             device_type, tuple(config.degree(name) for name in self.names), mesh_dim_names=tuple(self.names)
         )
-        self._joined: dict[tuple[str, ...], DeviceMesh] = {}
+        self.joined: dict[tuple[str, ...], DeviceMesh] = {}
 
     def _is_kept(self, name: Dimension) -> bool:
         copies_of_whole_weights = name == "shard" and self.config.replicas > 1 and self.config.cp == 1
@@ -162,9 +185,9 @@ class Mesh:
             return None
         if len(kept) == 1:
             return self.devices[kept[0]]
-        if kept not in self._joined:
-            self._joined[kept] = self.devices[kept]._flatten("_".join(kept))
-        return self._joined[kept]
+        if kept not in self.joined:
+            self.joined[kept] = self.devices[kept]._flatten("_".join(kept))
+        return self.joined[kept]
 
     @property
     def data_index(self) -> int:

@@ -1,21 +1,24 @@
 """The loop's questions answered for processes on a mesh.
 
-    processes = ManyProcesses(Mesh(config, device.type))
-    model = processes.spread(model)
-    train(schedule, model, source, processes.next_token_loss, out, progress, processes=processes)
+processes = ManyProcesses(Mesh(config, device.type))
+model = processes.spread(model)
+train(schedule, model, source, processes.next_token_loss, out, progress, processes=processes)
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from herd.model.attention import DocumentAttention
+from herd.model.layers import Attend
 from herd.model.loss import IGNORE, chunked_cross_entropy
 from herd.model.transformer import Transformer
-from herd.train.batch import Batch, LossParts, next_token_loss
+from herd.train.batch import Batch, CrossEntropy, LossParts, next_token_loss
 from herd.train.parallel.context import ContextAttention, ContextShare
 from herd.train.parallel.data import release_weights, shard_weights
 from herd.train.parallel.loss import spread_cross_entropy
@@ -31,26 +34,39 @@ class ManyProcesses(OneProcess):
         self.mesh = mesh
         self.rank = dist.get_rank()
         self.data_index, self.data_parts = mesh.data_index, mesh.config.dp
+        self.cross_entropy: CrossEntropy = spread_cross_entropy if mesh.config.tp > 1 else chunked_cross_entropy
         self._device = torch.device(mesh.devices.device_type)
 
     def spread(self, model: nn.Module) -> nn.Module:
         """Cuts the weights of ``model``, which every process holds whole and alike, first over TP, then over DP."""
+        self._cut_matrices(model)
+        shard_weights(model, self.mesh)
+        return model
+
+    def next_token_loss(self, model: Any, batch: Batch) -> LossParts:
+        """This process's part of the next-token loss of ``batch``."""
+        own, attend = self.share(pad_batch(batch, self.token_multiple))
+        return next_token_loss(model, own, self.cross_entropy, attend)
+
+    @property
+    def token_multiple(self) -> int:
+        """What the tokens of a batch must be a multiple of, so that the ranks of CP and TP can share them."""
+        cp, tp = self.mesh.config.cp, self.mesh.config.tp
+        return 2 * cp * tp if cp > 1 else tp
+
+    def share(self, batch: Batch) -> tuple[Batch, Attend]:
+        """The tokens of ``batch`` that this process trains on, and what they may see."""
+        group = self.mesh.group("cp")
+        if group is None:
+            return batch, DocumentAttention(batch.lengths)
+        share = ContextShare(len(batch.tokens_N), group, batch.tokens_N.device)
+        return share.cut_batch(batch), ContextAttention(batch.lengths, share)
+
+    def _cut_matrices(self, model: nn.Module) -> None:
         tensor = self.mesh.submesh("tp")
         if tensor is not None:
             assert isinstance(model, Transformer), "only the transformer has a plan for tensor parallelism"
             cut_matrices(model, tensor)
-        shard_weights(model, self.mesh)
-        return model
-
-    def next_token_loss(self, model: Transformer, batch: Batch) -> LossParts:
-        """This process's part of the next-token loss of ``batch``."""
-        tp, context = self.mesh.config.tp, self.mesh.group("cp")
-        cross_entropy = spread_cross_entropy if tp > 1 else chunked_cross_entropy
-        if context is None:
-            return next_token_loss(model, pad_batch(batch, tp), cross_entropy)
-        whole = pad_batch(batch, 2 * self.mesh.config.cp * tp)
-        share = ContextShare(len(whole.tokens_N), context, whole.tokens_N.device)
-        return next_token_loss(model, share.cut_batch(whole), cross_entropy, ContextAttention(whole.lengths, share))
 
     def sum_losses(self, values: Mapping[str, float]) -> dict[str, float]:
         """Sums over all ranks but those of TP, which have the same tokens."""

@@ -27,7 +27,7 @@ class UncutShare(ContextShare):
 
     def __init__(self, tokens: int, group: dist.ProcessGroup) -> None:
         super().__init__(tokens, group)
-        self.by_place_N = torch.arange(tokens)
+        self.by_place_L = torch.arange(tokens)
 
 
 def inputs() -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from herd.model.config import ModelConfig
 from herd.model.transformer import Transformer
 from herd.train.loop import TrainConfig, TrainRun
 from herd.train.parallel.mesh import Mesh, MeshConfig, check_mesh
-from herd.train.parallel.processes import ManyProcesses
+from herd.train.parallel.pipeline import processes_of
 from herd.train.pretrain import PretrainSource
 from herd.train.processes import OneProcess
 from herd.train.schedule import BatchRamp, OptimizerConfig, RampStep
@@ -49,16 +49,16 @@ class PackedRows:
         return Sample(chance.integers(0, 64, LENGTH + 1).astype(np.uint16), lengths, "random")
 
 
-def shape(tied: bool) -> ModelConfig:
-    """Four layers, and four heads to two key-value heads."""
-    return ModelConfig(vocab_size=64, dim=32, layers=4, heads=4, kv_heads=2, ffn_dim=48, tied=tied)
+def shape(tied: bool, layers: int) -> ModelConfig:
+    """Four heads to two key-value heads."""
+    return ModelConfig(vocab_size=64, dim=32, layers=layers, heads=4, kv_heads=2, ffn_dim=48, tied=tied)
 
 
-def train_run(model: Transformer, mesh: MeshConfig, out: Path) -> dict[str, Tensor]:
-    """What a run of ``STEPS`` steps gave, in whole tensors."""
+def train_run(model: Transformer, mesh: MeshConfig, micro_rows: int, out: Path) -> dict[str, Tensor]:
+    """What a run of ``STEPS`` steps gave, in whole tensors; its micro-batches have ``micro_rows`` or fewer."""
     check_mesh(mesh, dist.get_world_size() if dist.is_initialized() else 1, model.config, LENGTH, RAMP)
-    processes = ManyProcesses(Mesh(mesh, "cpu")) if mesh.ranks > 1 else OneProcess()
-    processes.spread(model)
+    processes = processes_of(Mesh(mesh, "cpu")) if mesh.ranks > 1 else OneProcess()
+    spread = processes.spread(model)
     config = TrainConfig(
         steps=STEPS,
         batch=RAMP,
@@ -68,13 +68,13 @@ def train_run(model: Transformer, mesh: MeshConfig, out: Path) -> dict[str, Tens
         precision="fp32",
         tensorboard=False,
     )
-    source = PretrainSource(PackedRows(), RAMP, 2 * LENGTH, processes.data_index, processes.data_parts)  # type: ignore[arg-type]
-    run = TrainRun(config, model, source, processes.next_token_loss, out, processes)
+    source = PretrainSource(PackedRows(), RAMP, micro_rows * LENGTH, processes.data_index, processes.data_parts)  # type: ignore[arg-type]
+    run = TrainRun(config, spread, source, processes.next_token_loss, out, processes)
     seen: dict[str, Tensor] = {}
 
     def keep_gradients(*_: object) -> None:
-        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-        whole = processes.whole_weights(model, gradients)
+        gradients = {name: p.grad for name, p in spread.named_parameters() if p.grad is not None}
+        whole = processes.whole_weights(spread, gradients)
         seen.update({f"{step}/{name}": value.clone() for name, value in whole.items()})
 
     run.optimizer.register_step_pre_hook(keep_gradients)
@@ -84,26 +84,27 @@ def train_run(model: Transformer, mesh: MeshConfig, out: Path) -> dict[str, Tens
         figures.append([taken.loss, taken.grad_norm, taken.targets, taken.tokens, taken.flops])
     run.log.close()
     seen["figures"] = torch.tensor(figures, dtype=torch.float64)
-    seen |= {f"weights/{name}": value.clone() for name, value in processes.whole_weights(model).items()}
+    seen |= {f"weights/{name}": value.clone() for name, value in processes.whole_weights(spread).items()}
     return seen
 
 
-def keep_run(model: Transformer, mesh: MeshConfig, path: Path, rank: int) -> None:
+def keep_run(model: Transformer, mesh: MeshConfig, micro_rows: int, path: Path, rank: int) -> None:
     """One rank's part of a run; the first one keeps what it gave."""
     with tempfile.TemporaryDirectory() as place:
-        seen = train_run(model, mesh, Path(place))
+        seen = train_run(model, mesh, micro_rows, Path(place))
     if rank == 0:
         save_file({name: value.contiguous() for name, value in seen.items()}, path)
 
 
 def main(out: Path, runs: list[dict[str, Any]]) -> None:
-    """Makes the runs; ``tied`` among a run's keys says which network it trains."""
+    """Makes the runs.  Of the keys, ``tied`` and ``layers`` are the network's, ``micro_rows`` the micro-batches'."""
     torch.set_num_threads(1)
     for number, keys in enumerate(runs):
-        model = Transformer(shape(bool(keys.pop("tied", False))))
+        model = Transformer(shape(keys.pop("tied", False), keys.pop("layers", 4)))
         model.init_weights(3, induction=False)
+        micro_rows = keys.pop("micro_rows", 2)
         mesh = MeshConfig(**keys)
-        on_ranks(mesh.ranks, partial(keep_run, model, mesh, out / f"{number}.safetensors"))
+        on_ranks(mesh.ranks, partial(keep_run, model, mesh, micro_rows, out / f"{number}.safetensors"))
 
 
 if __name__ == "__main__":
