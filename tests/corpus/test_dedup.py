@@ -77,6 +77,13 @@ def test_a_subset_of_rows_is_compared_alone() -> None:
     assert families(signatures, CONFIG, np.array([0, 2, 3])).tolist() == [0, 0, 2]
 
 
+def test_shingles_end_where_their_document_does() -> None:
+    texts = ["a b", "", "c", "d e f g", "h i j"]
+    together = sign(_hashes(texts), CONFIG)
+    alone = [sign(_hashes([text]), CONFIG)[0].tolist() for text in texts]
+    assert together.tolist() == alone
+
+
 def test_survivors_do_not_depend_on_order() -> None:
     texts = _texts()
     ids = [f"id{n:03d}" for n in range(len(texts))]

@@ -55,3 +55,9 @@ def test_hashes_are_spread_evenly() -> None:
     buckets = np.bincount(hash_ngrams(hash_words(words), 2) % np.uint64(16), minlength=16)
     assert buckets.min() > 180
     assert buckets.max() < 320
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=127), max_size=200))
+def test_the_table_for_ascii_splits_as_the_pattern_does(text: str) -> None:
+    # One letter beyond ASCII sends the same text through the pattern.
+    assert split_words(text) == split_words(text + " é")[:-1]
