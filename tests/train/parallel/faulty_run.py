@@ -4,8 +4,8 @@
 
 Launches one after another, each on ``ranks`` processes in the run's directory ``PLACE/out``.  What goes wrong, where:
 
-- ``kill_at``: every process ends itself with SIGKILL before it makes the batch of that step; ``kill_after``: all are
-  killed after so many seconds.  With ``rank``, only that process is.
+- ``kill_at``: every process ends itself with SIGKILL before it makes the batch of that step; with ``rank``, only that
+  one does.  ``kill_past``: all are killed ``pause`` seconds after that step has begun, wherever they are then.
 - ``hang_at``: process ``rank`` sleeps there for ever.  ``limit_at``: from there on it cannot write files of 1 kB.
 - ``stop_at``: process ``rank`` gets SIGTERM there.
 
@@ -139,6 +139,14 @@ def _fork(rank: int, port: int, fault: Fault, out: Path, number: int) -> int:
         os._exit(status)
 
 
+def _wait_for_step(step: int, notes: Path, pid: int) -> None:
+    """Until process 0 has made the batch of ``step``, or has ended."""
+    while not (notes.exists() and any(int(line.split()[0]) >= step for line in notes.read_text().splitlines()[-2:-1])):
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return
+        time.sleep(0.01)
+
+
 def launch_all(fault: Fault, place: Path, number: int) -> dict[str, Any]:
     """One launch; returns exit statuses (a signal's number is negative) and last words by rank."""
     out = place / fault["out"]
@@ -148,8 +156,9 @@ def launch_all(fault: Fault, place: Path, number: int) -> dict[str, Any]:
         port = free.getsockname()[1]
     began = time.monotonic()
     pids = [_fork(rank, port, fault, out, number) for rank in range(fault["ranks"])]
-    if "kill_after" in fault:
-        time.sleep(fault["kill_after"])
+    if "kill_past" in fault:
+        _wait_for_step(fault["kill_past"], out / f"rows-{number}-0.txt", pids[0])
+        time.sleep(fault["pause"])
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
     statuses = []
