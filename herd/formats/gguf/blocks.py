@@ -4,33 +4,24 @@
     values_N = decode(data_B, Q4_K)                  # float32, flat
 
 Both go through the tensor in short stretches, so that what they need besides their result stays in the processor's
-cache.  Q8_0 and Q4_0 give the bytes of ggml's reference quantisers; ``k_blocks`` searches its scales its own way.
-Arithmetic is in float32 throughout.
+cache.  Q8_0 and Q4_0 give the bytes of ggml's reference quantisers; ``k_blocks`` searches its scales its own way; Q4_1,
+Q5_0 and Q5_1, which other tools write, are only read.  Arithmetic is in float32 throughout.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from herd.formats.gguf.block_types import BF16, F16, F32, Q4_0, Q4_K, Q5_K, Q6_K, Q8_0, BlockType
+from herd.formats.gguf.block_types import BF16, F16, F32, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, BlockType
 from herd.formats.gguf.k_blocks import pack_q4_k, pack_q5_k, pack_q6_k, unpack_q4_k, unpack_q5_k, unpack_q6_k
-from herd.formats.gguf.packing import bytes_of, halves_of, pack_nibbles, unpack_nibbles
+from herd.formats.gguf.packing import bytes_of, halves_of, pack_nibbles, unpack_bits, unpack_nibbles
 
 _STRETCH = 1 << 17
 """Values that are packed or unpacked at once."""
 
 PLAIN = {F32: torch.float32, F16: torch.float16, BF16: torch.bfloat16}
 """The types that are a torch type as it stands."""
-
-
-@dataclass(frozen=True)
-class _Codec:
-    pack: Callable[[Tensor], Tensor]
-    """(blocks, values) in float32 to (blocks, bytes)."""
-    unpack: Callable[[Tensor], Tensor]
-    """(blocks, bytes) to (blocks, values) in float32."""
 
 
 def encode(values: Tensor, kind: BlockType) -> Tensor:
@@ -41,7 +32,7 @@ def encode(values: Tensor, kind: BlockType) -> Tensor:
     out = torch.empty(blocks.shape[0], kind.bytes, dtype=torch.uint8)
     step = _STRETCH // kind.values
     for start in range(0, blocks.shape[0], step):
-        out[start : start + step] = _CODECS[kind].pack(blocks[start : start + step].float())
+        out[start : start + step] = _PACK[kind](blocks[start : start + step].float())
     return out.view(-1)
 
 
@@ -53,7 +44,7 @@ def decode(data_B: Tensor, kind: BlockType, dtype: torch.dtype = torch.float32) 
     out = torch.empty(blocks.shape[0], kind.values, dtype=dtype)
     step = _STRETCH // kind.values
     for start in range(0, blocks.shape[0], step):
-        out[start : start + step] = _CODECS[kind].unpack(blocks[start : start + step])
+        out[start : start + step] = _UNPACK[kind](blocks[start : start + step])
     return out.view(-1)
 
 
@@ -87,10 +78,41 @@ def _unpack_q4_0(data_NB: Tensor) -> Tensor:
     return halves_of(data_NB[:, :2]) * (unpack_nibbles(data_NB[:, 2:]).float() - 8)
 
 
-_CODECS = {
-    Q8_0: _Codec(_pack_q8_0, _unpack_q8_0),
-    Q4_0: _Codec(_pack_q4_0, _unpack_q4_0),
-    Q4_K: _Codec(pack_q4_k, unpack_q4_k),
-    Q5_K: _Codec(pack_q5_k, unpack_q5_k),
-    Q6_K: _Codec(pack_q6_k, unpack_q6_k),
+def _unpack_q4_1(data_NB: Tensor) -> Tensor:
+    """Scale and least value, and 32 values of four bits above it."""
+    return halves_of(data_NB[:, :2]) * unpack_nibbles(data_NB[:, 4:]) + halves_of(data_NB[:, 2:4])
+
+
+def _unpack_q5_0(data_NB: Tensor) -> Tensor:
+    """A scale, the fifth bits, and the four low bits of 32 values around 16."""
+    q = unpack_nibbles(data_NB[:, 6:]) | unpack_bits(data_NB[:, 2:6]) << 4
+    return halves_of(data_NB[:, :2]) * (q.float() - 16)
+
+
+def _unpack_q5_1(data_NB: Tensor) -> Tensor:
+    """Scale and least value, the fifth bits, and the four low bits of 32 values above it."""
+    q = unpack_nibbles(data_NB[:, 8:]) | unpack_bits(data_NB[:, 4:8]) << 4
+    return halves_of(data_NB[:, :2]) * q + halves_of(data_NB[:, 2:4])
+
+
+_Move = Callable[[Tensor], Tensor]
+
+_PACK: Mapping[BlockType, _Move] = {
+    Q8_0: _pack_q8_0,
+    Q4_0: _pack_q4_0,
+    Q4_K: pack_q4_k,
+    Q5_K: pack_q5_k,
+    Q6_K: pack_q6_k,
 }
+"""From (blocks, values) in float32 to (blocks, bytes)."""
+_UNPACK: Mapping[BlockType, _Move] = {
+    Q8_0: _unpack_q8_0,
+    Q4_0: _unpack_q4_0,
+    Q4_1: _unpack_q4_1,
+    Q5_0: _unpack_q5_0,
+    Q5_1: _unpack_q5_1,
+    Q4_K: unpack_q4_k,
+    Q5_K: unpack_q5_k,
+    Q6_K: unpack_q6_k,
+}
+"""From (blocks, bytes) to (blocks, values) in float32."""

@@ -23,3 +23,8 @@ def pack_nibbles(q: Tensor) -> Tensor:
 def unpack_nibbles(data: Tensor) -> Tensor:
     """Inverse of ``pack_nibbles``."""
     return torch.cat((data & 15, data >> 4), -1)
+
+
+def unpack_bits(data: Tensor) -> Tensor:
+    """The bits of bytes (…, n), lowest first, as (…, 8 n) zeros and ones."""
+    return (data[..., None] >> torch.arange(8, dtype=torch.uint8) & 1).flatten(-2)

@@ -8,10 +8,25 @@ from gguf.quants import dequantize, quantize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from herd.formats.gguf.block_types import BF16, BY_NUMBER, F16, F32, Q4_0, Q4_K, Q5_K, Q6_K, Q8_0, BlockType
+from herd.formats.gguf.block_types import (
+    BF16,
+    BY_NUMBER,
+    F16,
+    F32,
+    Q4_0,
+    Q4_1,
+    Q4_K,
+    Q5_0,
+    Q5_1,
+    Q5_K,
+    Q6_K,
+    Q8_0,
+    BlockType,
+)
 from herd.formats.gguf.blocks import decode, encode
 
 QUANTISED = (Q8_0, Q4_0, Q4_K, Q5_K, Q6_K)
+ONLY_READ = (Q4_1, Q5_0, Q5_1)
 ROWS, WIDTH = 64, 1024
 
 
@@ -70,12 +85,20 @@ def test_simple_blocks_have_the_reference_quantisers_bytes(kind: BlockType, samp
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.sampled_from(QUANTISED), st.integers(0, 2**32 - 1))
+@given(st.sampled_from(QUANTISED + ONLY_READ), st.integers(0, 2**32 - 1))
 def test_any_bytes_mean_the_same_to_both(kind: BlockType, seed: int) -> None:
     data = np.random.default_rng(seed).integers(0, 256, (4, kind.bytes * 2), dtype=np.uint8)
     with np.errstate(all="ignore"):
         theirs = dequantize(data, _number(kind))
     assert np.array_equal(theirs, decode(torch.from_numpy(data).view(-1), kind).view(4, -1).numpy(), equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", ONLY_READ, ids=lambda kind: kind.name)
+def test_blocks_that_others_write_are_read(kind: BlockType) -> None:
+    data = torch.from_numpy(quantize(SAMPLES["uniform"].numpy(), _number(kind)))
+    values = decode(data.view(-1), kind).view(ROWS, WIDTH)
+    assert np.array_equal(dequantize(data.numpy(), _number(kind)), values.numpy())
+    assert float((values - SAMPLES["uniform"]).norm() / SAMPLES["uniform"].norm()) < 0.06
 
 
 # Relative errors of ggml's own quantisers on these samples, without an importance matrix; taken once from its library.
