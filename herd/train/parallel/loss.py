@@ -73,15 +73,23 @@ def spread_cross_entropy(hidden_NE: Tensor, head_VE: Tensor, targets_N: Tensor) 
 
     ``hidden_NE`` is a ``DTensor`` that every process holds whole.  At most 512 x V / processes logits exist at a time.
     """
-    assert isinstance(hidden_NE, DTensor)
-    assert isinstance(head_VE, DTensor)
-    hidden = hidden_NE.to_local(grad_placements=[Partial()])
     places_M = (targets_N != IGNORE).nonzero().squeeze(1)
-    total = _SummedCrossEntropy.apply(
-        hidden.index_select(0, places_M),
-        head_VE.to_local(),
-        targets_N.index_select(0, places_M),
-        head_VE.device_mesh.get_group(),
-        _CHUNK,
-    )
-    return total, len(places_M)
+    hidden_ME = _with_own_gradient(hidden_NE).index_select(0, places_M)
+    return _summed(hidden_ME, head_VE, targets_N.index_select(0, places_M)), len(places_M)
+
+
+def spread_cross_entropy_of_all(hidden_NE: Tensor, head_VE: Tensor, targets_N: Tensor) -> tuple[Tensor, int]:
+    """The same where every token has a target: no value is looked at, so tensors without values will do."""
+    return _summed(_with_own_gradient(hidden_NE), head_VE, targets_N), len(targets_N)
+
+
+def _with_own_gradient(hidden_NE: Tensor) -> Tensor:
+    assert isinstance(hidden_NE, DTensor)
+    return hidden_NE.to_local(grad_placements=[Partial()])
+
+
+def _summed(hidden_ME: Tensor, head_VE: Tensor, targets_M: Tensor) -> Tensor:
+    assert isinstance(head_VE, DTensor)
+    group = head_VE.device_mesh.get_group()
+    total: Tensor = _SummedCrossEntropy.apply(hidden_ME, head_VE.to_local(), targets_M, group, _CHUNK)
+    return total
