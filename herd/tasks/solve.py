@@ -90,14 +90,20 @@ class _Steps:
         question's, and a small model could not copy it.
         """
         query = str(self.task.expected["query"])
-        spaced = f" {query}"
-        return self.call("search", spaced if spaced in self.task.question else query)
+        return self.call("search", self._as_asked(query, query))
 
     def compute(self, code: str) -> str | None:
-        """What the interpreter prints for ``code``, or None where it fails."""
-        result = self.call("python", code)
+        """What the interpreter prints for ``code``, or None where it fails; an expression is begun as in the question.
+
+        A single digit is a token that stands everywhere; with the blank, its place can be found.
+        """
+        result = self.call("python", self._as_asked(code, f"{code.partition(' ')[0]} "))
         found = _STDOUT.search(result)
         return found.group(1).strip() if found and result.startswith("completed") else None
+
+    def _as_asked(self, argument: str, beginning: str) -> str:
+        """The argument with the blank before it, where its beginning stands in the question behind one."""
+        return f" {argument}" if f" {beginning}" in self.task.question else argument
 
     def pick(self, sentences: Sequence[str]) -> str:
         """One of ``sentences``, always the same one for the same task."""

@@ -11,6 +11,7 @@ in an answer) and ``grounded`` (the answer stands in a tool result of this dialo
 import ast
 import json
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -113,7 +114,7 @@ def problem_of_call(name: str, arguments: str, tools: Sequence[str]) -> str | No
         return f"{name} takes {_ARGUMENT[name]}, a text, and nothing else"
     if name == "python":
         try:
-            ast.parse(values["code"])
+            ast.parse(textwrap.dedent(values["code"]))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return "the code is no Python"
     return None

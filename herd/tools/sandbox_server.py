@@ -18,6 +18,7 @@ import resource
 import select
 import signal
 import sys
+import textwrap
 import time
 import traceback
 import types
@@ -198,8 +199,11 @@ def run(code: str, plan: dict[str, Any], libc: ctypes.CDLL) -> int:
 
 
 def execute(code: str, namespace: dict[str, Any]) -> None:
-    """Runs the statements; where the last one is an expression, its value is printed as a prompt prints it."""
-    tree = ast.parse(code, "<python>")
+    """Runs the statements; where the last one is an expression, its value is printed as a prompt prints it.
+
+    Code that is indented as a whole is taken as if it were not, as a prompt takes it.
+    """
+    tree = ast.parse(textwrap.dedent(code), "<python>")
     last = tree.body[-1] if tree.body else None
     if isinstance(last, ast.Expr):
         tree.body.pop()

@@ -175,6 +175,7 @@ def test_refusals_and_admissions_in_other_words() -> None:
 def test_calls_that_cannot_be_executed() -> None:
     on = ["search", "python", "weather"]
     assert problem_of_call("python", '{"code": "x = 1\\nx"}', on) is None
+    assert problem_of_call("python", '{"code": " 2 + 3"}', on) is None
     assert problem_of_call("weather", '{"city": "Oslo"}', on) is None
     assert "not JSON" in str(problem_of_call("search", "{", on))
     assert "not an object" in str(problem_of_call("weather", "[1]", on))
@@ -219,6 +220,20 @@ def test_a_search_asks_in_the_very_characters_of_the_question(tasks: Tasks, tool
         assert query.startswith(" ") or f" {query}" not in task.question
         spaced += query.startswith(" ")
     assert spaced > len(asked) / 2
+
+
+def test_an_expression_is_begun_as_in_the_question(tasks: Tasks, tools: Tools) -> None:
+    begun = set()
+    for task, messages in solved(tasks, tools, "arithmetic"):
+        if not task.tools:
+            continue
+        call = next(message["tool_calls"][0] for message in messages if message.get("tool_calls"))
+        code = json.loads(call["function"]["arguments"])["code"]
+        first = code.split()[0]
+        assert code.strip() == task.expected["code"]
+        assert code.startswith(" ") == (f" {first} " in task.question), task.question
+        begun.add(code[0] == " ")
+    assert begun == {True, False}
 
 
 def test_results_are_poisoned_where_the_task_says(tasks: Tasks, tools: Tools) -> None:

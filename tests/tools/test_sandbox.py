@@ -40,6 +40,8 @@ def test_at_least_one_way_works_where_the_kernel_allows_it() -> None:
     ("code", "stdout"),
     [
         ("37 * 412 - 5", "15239\n"),
+        (" 37 * 412 - 5", "15239\n"),
+        ("  x = 3\n  x + 1", "4\n"),
         ("'a' + 'b'", "'ab'\n"),
         ("print('hi')\nx = 3\nx", "hi\n3\n"),
         ("None", ""),
