@@ -98,20 +98,21 @@ class Assistant:
         self._chat = service.engine.chat
 
     async def reply(
-        self, messages: Sequence[Message], tools: Sequence[Any], sampling: Sampling
+        self, messages: Sequence[Message], tools: Sequence[Any], sampling: Sampling, *, parallel: bool = True
     ) -> AsyncGenerator[Happening, None]:
         """One assistant message; a refusal by the guard is an answer too, with the policy's sentence.
 
+        Of several calls in the message only the first is given where ``parallel`` is false.
         Raises ``HerdError`` for messages that cannot be written, ``ContextFullError`` for too many of them.
         """
-        prompt = self._prompt(messages, tools, sampling)
+        prompt = self._prompt(messages, tools, sampling, parallel)
         read, refused = await self._admit(messages)
         if refused is not None:
             for happening in refusal(refused, len(prompt.ids)):
                 yield happening
             return
         if read != messages:
-            prompt = self._prompt(read, tools, sampling)
+            prompt = self._prompt(read, tools, sampling, parallel)
         async with aclosing(self._generate(prompt)) as happenings:
             async for happening in happenings:
                 yield happening
@@ -125,34 +126,44 @@ class Assistant:
             for happening in refusal(refused, len(prompt.ids)):
                 yield happening
             return
-        for calls_left in range(MAX_CALLS, -1, -1):
+        calls_left = MAX_CALLS
+        while True:
             prompt, end = self._prompt(dialogue, schemas, sampling), None
+            calls: list[Call] = []
             async with aclosing(self._generate(prompt)) as happenings:
                 async for happening in happenings:
                     if isinstance(happening, End):
                         end = happening
-                    elif calls_left or not isinstance(happening, Call):
+                    elif isinstance(happening, Call):
+                        calls.append(happening)
+                    else:
                         yield happening
             assert end is not None, "every message ends with an End"
-            call = next(iter(end.message.get("tool_calls") or ()), None)
-            if call is not None and not calls_left:
+            if len(calls) > calls_left:
                 yield Text(TOO_MANY_CALLS)
-                end, call = replace(end, message=_said(TOO_MANY_CALLS), finish_reason="stop"), None
+                end, calls = replace(end, message=_said(TOO_MANY_CALLS), finish_reason="stop"), []
+            for call in calls:
+                yield call
             yield end
-            if call is None:
+            if not calls:
                 return
-            result = await self._execute(call, prompt.question)
-            dialogue += [end.message, {"role": "tool", "tool_call_id": result.call_id, "content": result.text}]
-            yield result
+            calls_left -= len(calls)
+            dialogue.append(end.message)
+            for call in calls:
+                result = await self._execute(call.call, prompt.question)
+                dialogue.append({"role": "tool", "tool_call_id": result.call_id, "content": result.text})
+                yield result
 
-    def _prompt(self, messages: Sequence[Message], tools: Sequence[Any], sampling: Sampling) -> "_Prompt":
+    def _prompt(
+        self, messages: Sequence[Message], tools: Sequence[Any], sampling: Sampling, parallel: bool = True
+    ) -> "_Prompt":
         """What the model is given; ``HerdError`` where it cannot be written or leaves no room for an answer."""
         ids = self._chat.encode(messages, tools=list(tools) or None, open_assistant=True).ids
         context = self._service.engine.model.config.max_positions
         if len(ids) >= context:
             raise ContextFullError(f"the messages are {len(ids)} tokens long, the context has {context}")
         fitted = replace(sampling, max_tokens=min(sampling.max_tokens, context - len(ids)))
-        return _Prompt(ids, fitted, last_question(messages), frozenset(tool_name(tool) for tool in tools))
+        return _Prompt(ids, fitted, last_question(messages), frozenset(tool_name(tool) for tool in tools), parallel)
 
     async def _admit(self, messages: Sequence[Message]) -> tuple[list[Message], Refused | None]:
         """The messages as the model may read them, and the refusal if one of this turn or of the system is flagged."""
@@ -180,7 +191,7 @@ class Assistant:
         return None if text == WITHHELD else await self.watch.refused("tool", text, last_question(messages[:number]))
 
     async def _generate(self, prompt: "_Prompt") -> AsyncGenerator[Happening, None]:
-        """Streams one message through the gate; a call is shown only when it is whole and judged."""
+        """Streams one message through the gate; calls are shown only when they are whole and all judged."""
         gate = SpanGate[TokenLogProb](self.watch, prompt.question)
         reader = _Reader(self._chat, prompt)
         request = Request(prompt.ids, prompt.sampling, stream=True)
@@ -190,24 +201,31 @@ class Assistant:
                     yield Text(released.text, released.companions)
                 if gate.refusal is not None:
                     break
-        call = None
+        calls: list[dict[str, Any]] = []
         if gate.refusal is None:
             message = reader.finish()
-            call = next(iter(message.get("tool_calls") or ()), None)
+            calls = message.get("tool_calls") or []
             rest = (message["content"] or "")[gate.taken :]
             for released in (await gate.push(rest, reader.held if rest else []), await gate.close()):
                 if released is not None:
                     yield Text(released.text, released.companions)
         categories = gate.refusal
-        if call is not None and categories is None and self.watch is not None:
-            categories = await self.watch.refused("answer", call_text(call), prompt.question)
+        if categories is None:
+            categories = await self._refused_call(calls, prompt.question)
         if categories is not None:
             for happening in refusal(Refused("answer", categories), len(prompt.ids), reader.emitted):
                 yield happening
             return
-        if call is not None:
+        for call in calls:
             yield Call(call, warnings_of(call))
         yield End(message, reader.finish_reason, len(prompt.ids), reader.emitted)
+
+    async def _refused_call(self, calls: Sequence[Mapping[str, Any]], question: str) -> Refusal | None:
+        """What the first call that the guard refuses violates."""
+        if self.watch is None:
+            return None
+        judged = [self.watch.refused("answer", call_text(call), question) for call in calls]
+        return next((found for found in await asyncio.gather(*judged) if found is not None), None)
 
     async def _execute(self, call: dict[str, Any], question: str) -> Result:
         tool, arguments = self.tools[call["function"]["name"]], json.loads(call["function"]["arguments"])
@@ -219,12 +237,13 @@ class Assistant:
 
 @dataclass(frozen=True)
 class _Prompt:
-    """What one message is generated from; ``offered`` names the tools that it may call."""
+    """What one message is generated from; ``offered`` names the tools that it may call, together if ``parallel``."""
 
     ids: list[int]
     sampling: Sampling
     question: str
     offered: frozenset[str]
+    parallel: bool
 
 
 class _Reader:
@@ -235,12 +254,12 @@ class _Reader:
     """
 
     def __init__(self, chat: ChatFormat, prompt: _Prompt) -> None:
-        self._tokenizer, self._offered = chat.tokenizer, prompt.offered
+        self._tokenizer, self._prompt = chat.tokenizer, prompt
         self._parser = chat.stream_parser(call_id=f"call_{uuid.uuid4().hex[:16]}")
         # The engine cuts the text before a stop string, and knows when a grammar is complete.
         self._cut_by_engine = bool(prompt.sampling.stop) or prompt.sampling.grammar is not None
-        self._content, self._call, self._given = "", "", 0
-        self._in_call = False
+        self._content, self._call, self._cut, self._given = "", "", "", 0
+        self._tagged = self._is_call = False
         self._completion: Completion | None = None
         self.held: list[TokenLogProb] = []
         self.emitted = 0
@@ -254,31 +273,35 @@ class _Reader:
                 self._content += piece.text
             else:
                 self._call += piece.text
-        self._in_call = self._in_call or self._tokenizer.python_tag_id in event.ids
+        self._cut += event.text
+        self._tagged = self._tagged or self._tokenizer.python_tag_id in event.ids
+        in_call = self._tagged or bool(self._call)
         ordinary = len(self._tokenizer.ranks)
-        if not self._in_call:
+        if not self._tagged:
             self.held += [found for found in event.logprobs if found.id < ordinary]
-        text = event.text if self._cut_by_engine and not self._in_call else self._content[self._given :]
+        # Without a piece yet, the parser may be holding back the beginning of a call that nothing announces.
+        text = self._cut if self._cut_by_engine and not in_call and self._content else self._content
+        text = text[self._given :]
         self._given += len(text)
         logprobs, self.held = (self.held, []) if text else ([], self.held)
         return text, logprobs
 
     def finish(self) -> Message:
-        """The message; a call that cannot be read, or of a tool that is not on, is text."""
+        """The message; calls of which one cannot be read, or is of a tool that is not on, are text."""
         message = self._parser.finish().message
-        if self._cut_by_engine and not self._in_call:
+        calls = message.get("tool_calls") or []
+        self._is_call = bool(calls) and all(call["function"]["name"] in self._prompt.offered for call in calls)
+        if self._is_call:
+            return message if self._prompt.parallel else {**message, "tool_calls": calls[:1]}
+        if self._cut_by_engine and not self._tagged:
             assert self._completion is not None, "the stream of an answer ends with its completion"
             return _said(self._completion.text)
-        calls = message.get("tool_calls")
-        if calls and calls[0]["function"]["name"] not in self._offered:
-            return _said(self._content + self._call)
-        self._in_call = bool(calls)
-        return message
+        return _said(self._content + self._call) if calls else message
 
     @property
     def finish_reason(self) -> str:
         """OpenAI's word for why the message ended, once it has."""
-        if self._in_call:
+        if self._is_call:
             return "tool_calls"
         return "length" if self._completion is not None and self._completion.finish_reason == "length" else "stop"
 

@@ -136,7 +136,7 @@ class ChatRequest(BaseModel):
             top_p=usual.top_p if self.top_p is None else self.top_p,
             stop=stops,
             seed=self.seed,
-            grammar=call_grammar(tokenizer, required) if (required := self.required) else self._grammar(),
+            grammar=call_grammar(tokenizer, required, self.tools) if (required := self.required) else self._grammar(),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )
 

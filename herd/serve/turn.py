@@ -27,7 +27,8 @@ class Turn:
         sampling = self._sampling
         if sampling.seed is not None:
             sampling = replace(sampling, seed=sampling.seed + number)
-        return self._assistant.reply(self._wanted.messages, self._wanted.offered, sampling)
+        parallel = self._wanted.parallel_tool_calls is not False
+        return self._assistant.reply(self._wanted.messages, self._wanted.offered, sampling, parallel=parallel)
 
     async def whole(self) -> dict[str, Any]:
         """The answer as one object, with ``n`` choices; where one fails, the others end."""
@@ -57,19 +58,20 @@ class Turn:
 
     async def chunks(self) -> AsyncGenerator[dict[str, Any], None]:
         """The answer in OpenAI's chunks, those of ``n`` choices as they come; none before the request was taken in."""
-        opened: set[int] = set()
+        called: dict[int, int] = {}
         ends: list[End] = []
         async with aclosing(merged([self._happenings(number) for number in range(self._wanted.n)])) as happenings:
             async for number, happening in happenings:
-                if number not in opened:
+                if number not in called:
                     yield self._chunk(number, {"role": "assistant", "content": ""})
-                    opened.add(number)
+                    called[number] = 0
                 if isinstance(happening, Text):
                     wanted = self._wanted.logprobs
                     found = protocol.logprobs_object(self._tokenizer, happening.logprobs) if wanted else None
                     yield self._chunk(number, {"content": happening.text}, logprobs=found)
                 elif isinstance(happening, Call):
-                    yield self._chunk(number, {"tool_calls": [{"index": 0, **happening.call}]})
+                    yield self._chunk(number, {"tool_calls": [{"index": called[number], **happening.call}]})
+                    called[number] += 1
                 elif isinstance(happening, End):
                     ends.append(happening)
                     yield self._chunk(number, {}, happening.finish_reason)

@@ -13,7 +13,8 @@ back (code that looks like a search, say) takes the JSON form.
 import json
 import math
 import re
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
 
 from herd.foundation.errors import HerdError
 
@@ -28,6 +29,21 @@ Call = tuple[str, Arguments]
 
 _LOOKS_LIKE_JSON = re.compile(r'\s*\{\s*"(?:name|type|parameters|function)"\s*:')
 _FUNCTION_TAG = re.compile(r"\s*<function=(?P<name>[^>}]+)>(?P<arguments>\{.*\})(?:</function>)?\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What stands around what a model chooses in the call of one tool, for grammars that leave it no other choice.
+
+    ``chosen``: ``arguments``, an object of the tool's schema; ``query``, a JSON string; ``code``, which fills the call;
+    ``text``, raw between quotes.  ``tagged`` and ``ends_message`` as in ``dialects.Written``.
+    """
+
+    before: str
+    chosen: Literal["arguments", "query", "code", "text"]
+    after: str
+    tagged: bool = True
+    ends_message: bool = True
 
 
 class CallForms:
@@ -55,6 +71,14 @@ class CallForms:
             return arguments["code"]
         return None
 
+    def frame(self, name: str) -> Frame:
+        """The form of the calls of one tool; JSON on one line."""
+        if name == self.interpreter:
+            return Frame("", "code", "")
+        if name in self.searches:
+            return Frame(f"{name}.call(query=", "query", ")")
+        return json_frame(name, typed=self._typed)
+
     def read(self, text: str) -> Call | None:
         """Name and arguments of a call, or None where the text is a broken search or JSON call, or blank."""
         if found := self._search.fullmatch(text.strip()):
@@ -71,6 +95,13 @@ def write_json_call(name: str, arguments: Arguments, *, typed: bool = False) -> 
     value = {"type": "function"} if typed else {}
     what = f"the arguments of the call of {name}"
     return dump_json(value | {"name": name, "parameters": arguments}, what, indent=4 if typed else None)
+
+
+def json_frame(name: str, *, typed: bool = False, tagged: bool = True, ends_message: bool = True) -> Frame:
+    """The frame of a JSON call on one line."""
+    kind = '"type": "function", ' if typed else ""
+    before = f'{{{kind}"name": {json.dumps(name, ensure_ascii=False)}, "parameters": '
+    return Frame(before, "arguments", "}", tagged, ends_message)
 
 
 def write_function_tag(name: str, arguments: Arguments) -> str:

@@ -24,7 +24,9 @@ from herd.tokenizer.calls import (
     SEARCH_TOOLS,
     Call,
     CallForms,
+    Frame,
     dump_json,
+    json_frame,
     read_function_tag,
     read_json_call,
     write_function_tag,
@@ -128,6 +130,10 @@ class Dialect(ABC):
         """The calls of one message; ``HerdError`` where the dialect cannot carry them."""
 
     @abstractmethod
+    def frame(self, name: str, offer: Offer) -> Frame:
+        """The form in which one tool's call can be required; ``HerdError`` where the dialect cannot carry it."""
+
+    @abstractmethod
     def read(self, text: str, tagged: bool) -> list[Call] | None:
         """The calls that a model wrote; None where the text is none."""
 
@@ -164,6 +170,10 @@ class HerdDialect(Dialect):
         """One call after the tag."""
         return Written(self._forms.write(*self._only(calls)))
 
+    def frame(self, name: str, offer: Offer) -> Frame:
+        """After the tag."""
+        return self._forms.frame(name)
+
     def read(self, text: str, tagged: bool) -> list[Call] | None:
         """One call after the tag; without it there is none."""
         call = self._forms.read(text) if tagged else None
@@ -196,6 +206,10 @@ class MetaDialect(Dialect):
             return Written(write_keyword_calls(calls), tagged=False, ends_message=False)
         return Written(self._forms.write(*self._only(calls)))
 
+    def frame(self, name: str, offer: Offer) -> Frame:
+        """After the tag."""
+        return self._forms.frame(name)
+
     def read(self, text: str, tagged: bool) -> list[Call] | None:
         """Meta's order: function tag, JSON, list of calls; after the tag a search, JSON or code."""
         if not tagged:
@@ -220,6 +234,13 @@ class MetaFunctionTags(MetaDialect):
         if name in (*self.searches, self.interpreter):
             return super().write(calls, offer)
         return Written(write_function_tag(name, arguments), tagged=False, ends_message=False)
+
+    def frame(self, name: str, offer: Offer) -> Frame:
+        """Built-in tools after the tag, functions in a function tag."""
+        if name in (*self.searches, self.interpreter):
+            return super().frame(name, offer)
+        write_function_tag(name, {})  # a name that the tag cannot carry is refused
+        return Frame(f"<function={name}>", "arguments", "</function>", tagged=False, ends_message=False)
 
 
 class HuggingFaceDialect(Dialect):
@@ -269,6 +290,12 @@ class HuggingFaceDialect(Dialect):
         if self.read(written.text, tagged=True) != [call]:
             raise HerdError(f"the call of {name} needs one argument, a text; the published template writes no other")
         return written
+
+    def frame(self, name: str, offer: Offer) -> Frame:
+        """The same two forms; the argument of a built-in tool is its query or its code."""
+        if name in offer.builtins:
+            return Frame(f'{name}.call({"code" if name == self.interpreter else "query"}="', "text", '")')
+        return json_frame(name, tagged=False, ends_message=bool(offer.builtins))
 
     def read(self, text: str, tagged: bool) -> list[Call] | None:
         """The same two forms; other text after the tag is code."""

@@ -60,8 +60,9 @@ def run_dialogues(
 ) -> list[list[Message]]:
     """Continues every dialogue until the model has answered, and returns the dialogues whole, in their order.
 
-    ``enabled[i]`` names the tools that are on in dialogue ``i`` (default: all of ``tools``).  After ``max_calls`` calls
-    one more message is generated; if it is a call again, it is not executed and the dialogue ends with it, malformed.
+    ``enabled[i]`` names the tools that are on in dialogue ``i`` (default: all of ``tools``).  The calls of one message
+    are executed in their order.  After ``max_calls`` calls one more message is generated; a message whose calls would
+    be more than that is not executed and the dialogue ends with it, malformed.
     """
     on = [list(names) for names in enabled] if enabled is not None else [list(tools)] * len(dialogues)
     copies = _copies(dialogues)
@@ -79,7 +80,7 @@ def run_dialogues(
         samplings = [_sampling(sampling, state, round_number, limit - len(prompt)) for state, prompt in fitting]
         completions = engine.generate([prompt for _, prompt in fitting], samplings, progress=progress)
         for (state, _), (completion,) in zip(fitting, completions, strict=True):
-            state.take(engine, completion, last=round_number == max_calls)
+            state.take(engine, completion, max_calls)
             if not state.ended:
                 state.execute(change, guard)
     return [state.messages for state in states]
@@ -112,6 +113,7 @@ class _Dialogue:
         self.number, self.messages, self._tools = number, messages, tools
         self.names = (_words(messages), copy)
         self.ended = False
+        self._executed = 0
 
     def prompt(self, engine: "Engine") -> list[int]:
         """The ids that the next message is generated from."""
@@ -124,37 +126,39 @@ class _Dialogue:
             self._end({"role": "assistant", "content": ""}, "the context is full")
         return length < limit
 
-    def take(self, engine: "Engine", completion: "Completion", last: bool) -> None:
-        """Reads the generated message and appends it; only a valid call leaves the dialogue open."""
+    def take(self, engine: "Engine", completion: "Completion", max_calls: int) -> None:
+        """Reads the generated message and appends it; only valid calls leave the dialogue open."""
         call_id = f"call_{sum(message['role'] == 'assistant' for message in self.messages) + 1}"
         parsed = engine.chat.parse(completion.ids, call_id=call_id)
         if not parsed.well_formed:
             self._end(parsed.message, parsed.problem or "it cannot be read", completion.ids)
         elif not parsed.message.get("tool_calls"):
             self._end(parsed.message, None)
-        elif problem := self._problem(parsed.message, last):
+        elif problem := self._problem(parsed.message["tool_calls"], max_calls):
             self._end(parsed.message, problem, completion.ids)
         else:
             self.messages.append(parsed.message)
 
     def execute(self, change: Change | None, guard: Guard | None) -> None:
-        """Runs the call that the dialogue ends with and appends what the model gets to read of it."""
-        call = self.messages[-1]["tool_calls"][0]
-        name = call["function"]["name"]
-        text = self._tools[name].run(json.loads(call["function"]["arguments"]))
-        if change is not None:
-            text = change(ToolResult(self.number, self.messages, name, text))
-        if guard is not None and not guard(ToolResult(self.number, self.messages, name, text)):
-            text = WITHHELD
-        self.messages.append({"role": "tool", "tool_call_id": call["id"], "content": text})
+        """Runs the calls that the dialogue ends with and appends what the model gets to read of each."""
+        for call in self.messages[-1]["tool_calls"]:
+            name = call["function"]["name"]
+            text = self._tools[name].run(json.loads(call["function"]["arguments"]))
+            if change is not None:
+                text = change(ToolResult(self.number, self.messages, name, text))
+            if guard is not None and not guard(ToolResult(self.number, self.messages, name, text)):
+                text = WITHHELD
+            self.messages.append({"role": "tool", "tool_call_id": call["id"], "content": text})
+            self._executed += 1
 
-    def _problem(self, message: Message, last: bool) -> str | None:
-        function = message["tool_calls"][0]["function"]
-        if function["name"] not in self._tools:
-            return f"the call of {function['name']}, which is not on"
-        if problem := self._tools[function["name"]].problem(json.loads(function["arguments"])):
-            return problem
-        return "one call too many" if last else None
+    def _problem(self, calls: Sequence[Mapping[str, Any]], max_calls: int) -> str | None:
+        for call in calls:
+            name, arguments = call["function"]["name"], json.loads(call["function"]["arguments"])
+            if name not in self._tools:
+                return f"the call of {name}, which is not on"
+            if problem := self._tools[name].problem(arguments):
+                return problem
+        return "one call too many" if self._executed + len(calls) > max_calls else None
 
     def _end(self, message: Message, malformed: str | None, written: Sequence[int] | None = None) -> None:
         marks = {"malformed": malformed} if malformed else {}

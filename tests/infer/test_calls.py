@@ -14,6 +14,7 @@ from herd.infer.engine import Engine
 from herd.infer.grammar import GrammarCompiler
 from herd.infer.sampling import Sampling
 from herd.tokenizer.chat import ChatFormat
+from herd.tokenizer.dialects import DIALECTS
 from herd.tokenizer.tokenizer import Tokenizer
 
 CITY = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}, "days": {"enum": [1, 2, 3]}},
@@ -24,9 +25,12 @@ BYTES = Tokenizer({bytes([byte]): byte for byte in range(256)})
 COMPILER = GrammarCompiler(BYTES, BYTES.vocab_size)
 
 
-def passes(ids: list[int], tools: list[Any]) -> bool:
+IN_DIALECT = {name: Tokenizer(BYTES.ranks, tuple(BYTES.special), name) for name in DIALECTS}
+
+
+def passes(ids: list[int], tools: list[Any], tokenizer: Tokenizer = BYTES) -> bool:
     """Whether the grammar allows each id in its place, and nothing behind the last."""
-    matcher = COMPILER.matcher(call_grammar(BYTES, tools))
+    matcher = COMPILER.matcher(call_grammar(tokenizer, tools))
     ended = False
     for token in ids:
         if ended or not bool(COMPILER.mask([matcher])[0, token]):
@@ -54,6 +58,65 @@ def test_only_calls_that_can_be_read_pass(said: str, allowed: bool) -> None:
     ids = BYTES.encode(said, allow_special=True)
     assert passes(ids, TOOLS) is allowed
     assert not allowed or ChatFormat(BYTES).parse(ids).well_formed
+
+
+OSLO = '{"city": "Oslo"}'
+SEARCHED = '<|python_tag|>brave_search.call(query="a \\"b\\"")<|eom_id|>'
+
+
+@pytest.mark.parametrize(
+    ("dialect", "tools", "said", "allowed"),
+    [
+        ("meta", ["brave_search", WEATHER], SEARCHED, True),
+        ("meta", ["brave_search", WEATHER], "Hello<|eot_id|>", False),
+        ("meta", ["code_interpreter"], "<|python_tag|>print('ü')\nx<|eom_id|>", True),
+        ("meta", ["code_interpreter"], '<|python_tag|>{"name": "a"}<|eom_id|>', False),
+        (
+            "meta",
+            [WEATHER],
+            f'<|python_tag|>{{"type": "function", "name": "weather", "parameters": {OSLO}}}<|eom_id|>',
+            True,
+        ),
+        ("meta-function-tags", ["brave_search", WEATHER], SEARCHED, True),
+        ("meta-function-tags", [WEATHER], f"<function=weather>{OSLO}</function><|eot_id|>", True),
+        ("meta-function-tags", [WEATHER], f"<function=weather>{OSLO}</function><|eom_id|>", False),
+        ("meta-function-tags", [WEATHER], '<function=weather>{"city": "Bern"}</function><|eot_id|>', False),
+        ("huggingface", [WEATHER], f'{{"name": "weather", "parameters": {OSLO}}}<|eot_id|>', True),
+        ("huggingface", [WEATHER], f'<|python_tag|>{{"name": "weather", "parameters": {OSLO}}}<|eom_id|>', False),
+        ("huggingface", ["brave_search", WEATHER], f'{{"name": "weather", "parameters": {OSLO}}}<|eom_id|>', True),
+        ("huggingface", ["brave_search"], '<|python_tag|>brave_search.call(query="a "b" ")<|eom_id|>', True),
+        ("huggingface", ["code_interpreter"], '<|python_tag|>code_interpreter.call(code="f("a")")<|eom_id|>', True),
+        ("huggingface", ["brave_search"], "<|python_tag|>brave_search.call(a)<|eom_id|>", False),
+    ],
+)
+def test_each_dialect_has_its_own_form_of_a_required_call(
+    dialect: str, tools: list[Any], said: str, allowed: bool
+) -> None:
+    tokenizer = IN_DIALECT[dialect]
+    ids = tokenizer.encode(said, allow_special=True)
+    assert passes(ids, tools, tokenizer) is allowed
+    if allowed:
+        parsed = ChatFormat(tokenizer).parse(ids)
+        assert parsed.well_formed, parsed.problem
+        assert len(parsed.message["tool_calls"]) == 1
+
+
+def test_the_terminator_of_a_named_call_follows_all_tools_that_are_offered() -> None:
+    tokenizer = IN_DIALECT["huggingface"]
+    assert call_grammar(tokenizer, [WEATHER], ["brave_search", WEATHER]) != call_grammar(tokenizer, [WEATHER])
+
+
+@pytest.mark.parametrize("dialect", [name for name in DIALECTS if name != "herd"])
+def test_whatever_a_model_would_say_it_calls_in_its_dialect(make_engine: Callable[..., Engine], dialect: str) -> None:
+    engine = make_engine()
+    tokenizer = Tokenizer(engine.tokenizer.ranks, tuple(engine.tokenizer.special), dialect)
+    wild = Sampling(max_tokens=120, temperature=1.5, seed=4, grammar=call_grammar(tokenizer, [WEATHER]))
+    prompt = ChatFormat(tokenizer).encode([{"role": "user", "content": "Hi"}], open_assistant=True).ids
+    [found] = engine.generate([prompt], wild, n=3)
+    for answer in [ChatFormat(tokenizer).parse(one.ids) for one in found]:
+        assert answer.well_formed, answer.problem
+        [call] = answer.message["tool_calls"]
+        assert json.loads(call["function"]["arguments"])["city"] in ("Oslo", "Rome")
 
 
 @settings(max_examples=40, deadline=None)

@@ -31,8 +31,14 @@ PYTHON = Tool(
 class Scripted:
     """An engine whose answers are written beforehand, by the user's words and the number of the round."""
 
-    def __init__(self, tokenizer: Tokenizer, scripts: dict[str, list[str]], max_positions: int = 2048) -> None:
-        self.chat = ChatFormat(tokenizer)
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        scripts: dict[str, list[str]],
+        max_positions: int = 2048,
+        dialect: str | None = None,
+    ) -> None:
+        self.chat = ChatFormat(tokenizer, dialect)
         self.model = SimpleNamespace(config=SimpleNamespace(max_positions=max_positions))
         self.scripts = scripts
         self.rounds: list[int] = []
@@ -122,6 +128,44 @@ def test_calls_are_bounded(tokenizer: Tokenizer, tools: ToolSet) -> None:
     assert engine.rounds == [1, 1, 1]
     assert sum(message["role"] == "tool" for message in dialogue) == 2
     assert dialogue[-1]["malformed"] == "one call too many"
+
+
+TOGETHER = '[search(query="json.dumps"), python(code="6 * 7"), python(code="6 + 7")]<|eot_id|>'
+
+
+def test_calls_in_one_message_are_all_executed_in_their_order(
+    tokenizer: Tokenizer, tools: ToolSet, index: SearchIndex
+) -> None:
+    after_three_results = [TOGETHER, "", "", "Done.<|eot_id|>"]
+    engine = Scripted(tokenizer, {"q": after_three_results}, dialect="meta")
+    seen: list[ToolResult] = []
+    [dialogue] = run(engine, ["q"], tools, change=lambda result: seen.append(result) or result.text)
+    assert engine.rounds == [1, 1]
+    assert [message["role"] for message in dialogue] == ["user", "assistant", "tool", "tool", "tool", "assistant"]
+    ids = [call["id"] for call in dialogue[1]["tool_calls"]]
+    assert len(set(ids)) == 3
+    assert [message["tool_call_id"] for message in dialogue[2:5]] == ids
+    assert dialogue[2]["content"] == index.answer("json.dumps")
+    assert [message["content"] for message in dialogue[3:5]] == [f"completed\n[stdout]{n}[/stdout]" for n in (42, 13)]
+    assert [result.tool for result in seen] == ["search", "python", "python"]
+    assert engine.chat.encode(dialogue, tools=[tool.schema() for tool in tools.values()]).ids
+
+
+@pytest.mark.parametrize(
+    ("answer", "max_calls", "reason"),
+    [
+        (TOGETHER, 2, "one call too many"),
+        ('[search(query="a"), weather(city="Oslo")]<|eot_id|>', 4, "the call of weather, which is not on"),
+        ('[search(query="a"), python(text="1")]<|eot_id|>', 4, "python has no argument 'text'"),
+    ],
+)
+def test_none_of_the_calls_is_executed_where_one_cannot_be(
+    tokenizer: Tokenizer, tools: ToolSet, answer: str, max_calls: int, reason: str
+) -> None:
+    engine = Scripted(tokenizer, {"q": [answer]}, dialect="meta")
+    [dialogue] = run(engine, ["q"], tools, max_calls=max_calls)
+    assert [message["role"] for message in dialogue] == ["user", "assistant"]
+    assert dialogue[1]["malformed"] == reason
 
 
 def test_a_tool_that_is_off_is_not_called(tokenizer: Tokenizer, tools: ToolSet) -> None:
