@@ -105,7 +105,7 @@ RECIPE = (Path(herd.__file__).parent / "recipes" / "mini.yaml").read_text()
         ("seed: 7", "sed: 7", r"mine.yaml, line 4: sed: there is no such key; did you mean seed?"),
         ("seed: 7", "seed: many", r"mine.yaml, line 4: seed: input should be a valid integer"),
         ("seed: 7", "seed: [1", r"mine.yaml, line 6: not YAML"),
-        ("shape: 0.5m", "shape: 9z", r"mine.yaml: model: there is no pocket size '9z'"),
+        ("shape: 0.5m", "shape: 9z", r"mine.yaml: members.tiny.shape: there is no pocket size '9z'"),
         ("vocab_size: 1024", "vocab_size: 12", r"tokenizer.vocab_size: input should be greater than or equal to"),
         ("flagship: small", "flagship: giant", r"flagship is giant, which is none of the members tiny, small"),
         ("lengths: [512, 1024]", "lengths: [1024, 512]", r"lengths must ascend"),

@@ -142,7 +142,7 @@ POCKET_SIZES = tuple(_POCKET)
 def pocket_config(name: str, vocab_size: int, max_positions: int = 2048) -> ModelConfig:
     """A pocket shape with tied embeddings for a vocabulary of ``vocab_size``; unknown names raise ``HerdError``."""
     if name not in _POCKET:
-        raise HerdError(f"model: there is no pocket size {name!r}; the sizes are {', '.join(_POCKET)}")
+        raise HerdError(f"there is no pocket size {name!r}; the sizes are {', '.join(_POCKET)}")
     dim, layers, heads, kv_heads, ffn_dim = _POCKET[name]
     return ModelConfig(
         vocab_size=vocab_size,

@@ -19,6 +19,7 @@ from herd.corpus.decontaminate import DecontaminateConfig
 from herd.evaluate.gate import GateConfig
 from herd.evaluate.stage import EvaluateConfig
 from herd.foundation.config import Config
+from herd.foundation.errors import HerdError
 from herd.foundation.seeds import derive
 from herd.guard.train import GuardConfig
 from herd.model.config import PRESETS, ModelConfig, pocket_config
@@ -97,10 +98,12 @@ class Recipe(Config):
     def _shapes_are_possible(self) -> "Recipe":
         if self.flagship not in self.members:
             raise ValueError(f"flagship is {self.flagship}, which is none of the members {', '.join(self.members)}")
-        for member in self.members.values():
-            self.shape(member.shape)
-        for shape in self.scaling.shapes:
-            self.shape(shape)
+        shapes = [(f"members.{name}.shape", member.shape) for name, member in self.members.items()]
+        for key, shape in [*shapes, *(("scaling.shapes", shape) for shape in self.scaling.shapes)]:
+            try:
+                self.shape(shape)
+            except HerdError as error:
+                raise HerdError(f"{key}: {error}") from None
         return self
 
     def shape(self, name: str) -> ModelConfig:

@@ -52,12 +52,12 @@ def load_yaml(kind: type[Loaded], path: Path | None, overrides: Sequence[str] = 
 
     Without a file the overrides are laid over the defaults.
     """
-    values, lines = _laid_over(path, overrides)
+    values, places = _laid_over(path, overrides)
     place = str(path) if path is not None else "--set"
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise HerdError(_sentence(kind, place, lines, error)) from None
+        raise HerdError(_sentence(kind, place, places, error)) from None
     except HerdError as error:
         raise HerdError(f"{place}: {error}") from None
 
@@ -67,12 +67,16 @@ def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return _laid_over(path, overrides)[0]
 
 
-def _laid_over(path: Path | None, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[Key, int]]:
-    """The values, and the line of every key that stands in the file."""
+def _laid_over(path: Path | None, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[Key, str]]:
+    """The values, and where each key was given: a line of the file, or an override."""
     values, lines = _parse(path) if path is not None else ({}, {})
+    places = {key: f"{path}, line {line}" for key, line in lines.items()}
     for override in overrides:
         _apply(values, override)
-    return values, lines
+        key = tuple(int(part) if part.isdigit() else part for part in override.partition("=")[0].split("."))
+        places = {known: place for known, place in places.items() if known[: len(key)] != key}
+        places[key] = f"--set {override}"
+    return values, places
 
 
 def _parse(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
@@ -141,13 +145,13 @@ def _below(place: Any, name: str, override: str, create: bool) -> Any:
     raise HerdError(f"--set {override}: {name} is not a place below which a value can be set")
 
 
-def _sentence(kind: type[BaseModel], file: str, lines: dict[Key, int], error: ValidationError) -> str:
+def _sentence(kind: type[BaseModel], file: str, places: dict[Key, str], error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
     key = tuple(part for part in problem["loc"])
     known = key
-    while known and known not in lines:
+    while known and known not in places:
         known = known[:-1]
-    place = f"{file}, line {lines[known]}" if known else file
+    place = places[known] if known else file
     if problem["type"] == "extra_forbidden":
         message = "there is no such key" + _suggestion(kind, key)
     elif problem["type"] == "missing":

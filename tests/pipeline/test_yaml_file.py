@@ -63,8 +63,14 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, sentence: 
 
 
 def test_overrides_are_held_to_the_same_rules(tmp_path: Path) -> None:
-    with pytest.raises(HerdError, match=r"book\.yaml: sed: there is no such key; did you mean seed"):
+    with pytest.raises(HerdError, match=r"^--set sed=2: sed: there is no such key; did you mean seed"):
         load(tmp_path, "seed: 1\n", "sed=2")
+    with pytest.raises(HerdError, match=r"^--set seed=many: seed: input should be a valid integer"):
+        load(tmp_path, "seed: 1\n", "seed=many")
+    with pytest.raises(HerdError, match=r"^--set models\.3m\.heads=x: models\.3m\.heads: input should be"):
+        load(tmp_path, "models:\n  3m: {layers: 2, heads: 1}\n", "models.3m.heads=x")
+    with pytest.raises(HerdError, match=r"book\.yaml, line 2: models\.3m\.layers: the key is missing"):
+        load(tmp_path, "models:\n  3m: {heads: 1}\n", "models.3m.heads=2")
     with pytest.raises(HerdError, match="write it as key=value"):
         load(tmp_path, "seed: 1\n", "seed")
     with pytest.raises(HerdError, match=r"--set seed=\[1: not YAML"):
@@ -75,7 +81,7 @@ def test_overrides_are_held_to_the_same_rules(tmp_path: Path) -> None:
 
 def test_without_a_file_the_overrides_are_laid_over_the_defaults() -> None:
     assert load_yaml(Book, None, ["seed=4"]) == Book(seed=4)
-    with pytest.raises(HerdError, match=r"^--set: sed: there is no such key; did you mean seed"):
+    with pytest.raises(HerdError, match=r"^--set sed=4: sed: there is no such key; did you mean seed"):
         load_yaml(Book, None, ["sed=4"])
     with pytest.raises(HerdError, match=r"^--set: layers: the key is missing"):
         load_yaml(Shape, None)
