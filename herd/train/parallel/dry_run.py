@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.pipelining.schedules import InferenceMode, _PipelineScheduleRuntime
@@ -91,16 +92,23 @@ def _view(model: ModelConfig, mesh: Mesh, rows: int, length: int) -> View:
         {name: mesh.index(name) for name in places},
         [_shard(name, parameter) for name, parameter in part.named_parameters()],
     )
-    if mesh.config.tp > 1:
-        processes.cross_entropy = spread_cross_entropy_of_all
+    processes.cross_entropy = spread_cross_entropy_of_all if mesh.config.tp > 1 else _plain_cross_entropy
     with FakeTensorMode(allow_non_fake_inputs=True), _NoQuestions():
         part.to_empty(device="cpu")
         tokens_N = torch.zeros(length, dtype=torch.long)
-        batch = Batch(tokens_N, document_positions([length]), tokens_N, [length])
+        # Documents as long as a chunk of CP: the mask of one that goes on in the next chunk needs values.
+        chunks = 2 * mesh.config.cp
+        lengths = [length // chunks] * chunks
+        batch = Batch(tokens_N, document_positions(lengths), tokens_N, lengths)
         with _Counting(mesh, view):
             for _ in processes.passes(lambda given: processes.next_token_loss(part, given), [batch] * rows):
                 pass
     return view
+
+
+def _plain_cross_entropy(hidden_NE: Tensor, head_VE: Tensor, targets_N: Tensor) -> tuple[Tensor, int]:
+    """Stands for the chunked one, which looks at targets; where the vocabulary is whole neither exchanges anything."""
+    return F.cross_entropy(F.linear(hidden_NE, head_VE), targets_N, reduction="sum"), len(targets_N)
 
 
 def _shard(name: str, parameter: Tensor) -> Shard:
