@@ -30,6 +30,10 @@ def pretrain(
     pp: Annotated[int, typer.Option(help="under torchrun: processes that share the layers")] = 1,
     dp: Annotated[int | None, typer.Option(help="under torchrun: processes that share the rows; all others")] = None,
     replicas: Annotated[int, typer.Option(help="under torchrun: copies of the weights, each cut over dp/replicas")] = 1,
+    stages: Annotated[int, typer.Option(help="with --pp: runs of layers on each process; several interleave")] = 1,
+    together: Annotated[
+        int | None, typer.Option(help="with --stages: micro-batches that go through a stage one after another; pp")
+    ] = None,
     patience: Annotated[float, typer.Option(help="under torchrun: seconds that one process may let others wait")] = 600,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -51,7 +55,7 @@ def pretrain(
     start = init or _shape(str(shape), tokenizer, settings.sequence_length)
     outside = {"shape": shape} if shape else {}
     with launched(patience) as launch:
-        mesh = mesh_of(launch, tp, cp, pp, dp, replicas)
+        mesh = mesh_of(launch, tp, cp, pp, dp, replicas, stages, together)
 
         def run(place: Path, progress: Progress) -> None:
             launch.tell(str(place))

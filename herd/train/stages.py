@@ -164,13 +164,23 @@ def pretrain(
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
 
-def mesh_of(launch: Alone, tp: int, cp: int, pp: int, dp: int | None, replicas: int) -> "MeshConfig | None":
+def mesh_of(
+    launch: Alone,
+    tp: int,
+    cp: int,
+    pp: int,
+    dp: int | None,
+    replicas: int,
+    stages: int = 1,
+    together: int | None = None,
+) -> "MeshConfig | None":
     """The mesh of degrees that a user names, ``dp`` left open being all others; None for a process alone."""
     if launch.count == 1 and {tp, cp, pp, dp or 1, replicas} == {1}:
         return None
     from herd.train.parallel.mesh import MeshConfig  # sharding takes seconds to import
 
-    return MeshConfig(tp=tp, cp=cp, pp=pp, dp=dp or max(launch.count // (tp * cp * pp), 1), replicas=replicas)
+    others = max(launch.count // (tp * cp * pp), 1)
+    return MeshConfig(tp=tp, cp=cp, pp=pp, dp=dp or others, replicas=replicas, stages=stages, together=together)
 
 
 def _processes(mesh: "MeshConfig | None", launch: Alone, shape: ModelConfig, schedule: TrainConfig) -> OneProcess:
@@ -180,9 +190,9 @@ def _processes(mesh: "MeshConfig | None", launch: Alone, shape: ModelConfig, sch
 
     mesh = mesh or MeshConfig(dp=launch.count)
     check_mesh(mesh, launch.count, shape, schedule.sequence_length, schedule.batch)
-    from herd.train.parallel.processes import ManyProcesses
+    from herd.train.parallel.pipeline import processes_of
 
-    return ManyProcesses(Mesh(mesh, launch.device.type))
+    return processes_of(Mesh(mesh, launch.device.type))
 
 
 @torch.no_grad()
