@@ -25,6 +25,7 @@ Rows = NDArray[np.int64]
 _ALL_PAIRS_LIMIT = 48
 _ANCHORS = 8
 _PAIRS_AT_A_TIME = 1 << 14
+_ROWS_AT_A_TIME = 1 << 16
 
 
 class DedupConfig(Config):
@@ -121,9 +122,12 @@ def families(signatures: Signatures, config: DedupConfig, rows: Rows | None = No
 
 def band_keys(signatures: Signatures, rows: Rows, band: int, config: DedupConfig) -> Hashes:
     """The bucket of each of ``rows`` in a band, as a digest: shape (len(rows),)."""
-    own = signatures[rows, band * config.rows : (band + 1) * config.rows]
-    keys = hash_ngrams(np.ascontiguousarray(own, dtype=np.uint64).reshape(-1), config.rows)
-    return keys[:: config.rows]
+    columns = slice(band * config.rows, (band + 1) * config.rows)
+    keys = np.empty(len(rows), dtype=np.uint64)
+    for begin in range(0, len(rows), _ROWS_AT_A_TIME):
+        own = np.ascontiguousarray(signatures[rows[begin : begin + _ROWS_AT_A_TIME], columns], dtype=np.uint64)
+        keys[begin : begin + _ROWS_AT_A_TIME] = hash_ngrams(own.reshape(-1), config.rows)[:: config.rows]
+    return keys
 
 
 def candidates(members: Rows, keys: Hashes) -> Iterator[Rows]:
