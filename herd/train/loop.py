@@ -163,7 +163,8 @@ class TrainRun:
             self.log = MetricsLog(out, self.counters.metrics_bytes, self.counters.step, config.tensorboard)
             self.began = _began(out / "checkpoints" / "began.json")
         self.own_seconds = 0.0
-        self.eager_because = decide_compile(config.compile, 6.0 * self.shape.matmul_parameters() * config.tokens())
+        flops = 6.0 * self.shape.matmul_parameters() * config.tokens()
+        self.eager_because = self.processes.eager_because or decide_compile(config.compile, flops)
         self.speed = CompiledLayers(model) if self.eager_because is None else nullcontext()
 
     def go(self, task: Task, held_out: HeldOut | None) -> None:

@@ -24,6 +24,8 @@ class OneProcess:
     data_parts: int = 1
     rank: int = 0
     """The process of rank 0 writes what is written once."""
+    eager_because: str | None = None
+    """Why layers are not compiled, whatever the configuration says; None where they may be."""
 
     def spread(self, model: nn.Module) -> nn.Module:
         """The model as this process holds it; called before an optimiser sees the weights."""
