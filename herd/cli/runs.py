@@ -96,9 +96,13 @@ def serve(
 
 
 def report(
-    run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="a run, for example runs/pocket")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="RUN|CORPUS", help="a run, for example runs/pocket, or a corpus")
+    ],
 ) -> None:
-    """Write a run's report.html anew from its artifacts."""
+    """Write a run's report.html anew from its artifacts, or a corpus's page beside it."""
+    from herd.report.corpus_files import is_corpus
+    from herd.report.corpus_page import write_corpus_report
     from herd.report.page import write_report
 
-    print(write_report(run_directory))
+    print(write_corpus_report(directory) if is_corpus(directory) else write_report(directory))

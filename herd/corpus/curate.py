@@ -3,8 +3,9 @@
     curate(CurateConfig(), Path("runs/pocket/pages"), Path("runs/pocket/corpus"), Progress())
 
 Reads the artifact ``pages``; writes ``documents/`` (training), ``heldout/``, ``rejects/``, ``passages.parquet``,
-``quality.bin`` and ``stats.json``.  Pages are prepared in portions, in several processes where there is enough to do;
-texts are on the disk between steps, and what stays in memory is a few numbers a document.
+``families.jsonl`` (near-duplicates), ``quality.bin`` and ``stats.json``.  Pages are prepared in portions, in several
+processes where there is enough to do; texts are on the disk between steps, and what stays in memory is a few numbers a
+document.
 """
 
 import os
@@ -39,7 +40,7 @@ from herd.corpus.quality import QualityModel
 from herd.corpus.split import SplitConfig, held_out
 from herd.corpus.words import hash_text, split_words
 from herd.foundation.errors import HerdError
-from herd.foundation.files import write_json
+from herd.foundation.files import write_json, write_jsonl
 from herd.foundation.progress import Progress
 
 _PORTION_CHARACTERS = 8_000_000
@@ -182,6 +183,7 @@ def _compare(run: _Run, engine: Engine) -> tuple[Ledger, QualityModel, dict[str,
         quality, scores = score(run.config, run.work, ledger, family)
         quality.save(run.out / "quality.bin")
         copies = ~ledger.best(family, scores)
+        write_jsonl(run.out / "families.jsonl", ledger.twins(family, copies))
         removed = ledger.reject(copies, "near_duplicates", "a better near-duplicate stays")
         ledger.close(run.funnel, "near_duplicates", removed)
         low = find_worst(run.config, ledger, scores)

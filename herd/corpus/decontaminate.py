@@ -9,7 +9,6 @@ whole what is held out (``withhold``); ``Detector`` is what both use.
 """
 
 import bisect
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,6 +20,7 @@ from pydantic import Field
 
 from herd.corpus.benchmarks import read_benchmarks
 from herd.corpus.documents import REASONS, DocumentWriter, read_documents, read_schema
+from herd.corpus.rewrite import BESIDE, copy_beside
 from herd.corpus.tables import table_text
 from herd.corpus.withhold import Withholder
 from herd.corpus.words import Hashes, hash_ngrams, hash_words, split_words, strip_markup
@@ -223,8 +223,8 @@ def decontaminate(
                 documents.add(row | {"text": text})
     if not documents.documents:
         raise HerdError(f"{corpus}: no document is left for training beside the evaluation texts")
-    for name in ("heldout", "passages.parquet", "quality.bin"):
-        _copy(corpus / name, out / name)
+    for name in BESIDE:
+        copy_beside(corpus / name, out / name)
     stats = read_json(corpus / "stats.json")
     figures = {_WITHHOLD: {"withheld": asdict(withholder.withheld)}}
     for step in _STEPS if held_out is not None else (_DECONTAMINATE,):
@@ -256,10 +256,3 @@ class _Account:
             "heldout": previous["heldout"],
         }
         return row | figures
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target, dirs_exist_ok=True)
-    elif source.exists():
-        shutil.copy2(source, target)

@@ -55,6 +55,15 @@ class Ledger:
         keep[living] = survivors(family[living], scores[living].tolist(), [self.ids[row] for row in living])
         return keep
 
+    def twins(self, family: NDArray[np.int64], copies: Marks) -> Iterator[dict[str, Any]]:
+        """Of every family with living copies the id that stays (``kept``) and those that go (``copies``)."""
+        kept = {int(family[row]): self.ids[row] for row in np.flatnonzero(self.alive & ~copies)}
+        going: dict[int, list[str]] = {}
+        for row in np.flatnonzero(self.alive & copies):
+            going.setdefault(int(family[row]), []).append(self.ids[row])
+        for root, names in going.items():
+            yield {"kept": kept[root], "copies": names}
+
 
 def prepared(work: Path, columns: list[str] | None = None) -> Iterator[Row]:
     """The prepared documents in their order."""

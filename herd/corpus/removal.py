@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from herd.corpus.blocklist import Blocklist
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
-from herd.foundation.files import atomic_path, read_json, write_json, write_jsonl
+from herd.foundation.files import atomic_path, read_json, read_jsonl, write_json, write_jsonl
 from herd.foundation.progress import Progress
 
 FOLDERS = ("documents", "heldout", "rejects", "pages")
@@ -180,6 +180,7 @@ class _Removal:
         if not self.left[main]:
             raise HerdError(f"{self.artifact}: nothing is left after {self.step}")
         passages = self._passages()
+        self._families()
         for name in ("quality.bin", "skipped.jsonl", "quarantine.jsonl"):
             if (self.artifact / name).exists():
                 shutil.copy2(self.artifact / name, self.out / name)
@@ -220,3 +221,15 @@ class _Removal:
         with atomic_path(self.out / path.name) as temporary:
             pq.write_table(table.filter(pc.invert(gone)), temporary, compression="zstd")
         return int(pc.sum(gone).as_py() or 0)
+
+    def _families(self) -> None:
+        """Writes the families of near-duplicates without the ids that went."""
+        if not (self.artifact / "families.jsonl").exists():
+            return
+        gone = {row["id"] for row in self.removed}
+        rows = []
+        for row in read_jsonl(self.artifact / "families.jsonl"):
+            copies = [name for name in row["copies"] if name not in gone]
+            if row["kept"] not in gone and copies:
+                rows.append(row | {"copies": copies})
+        write_jsonl(self.out / "families.jsonl", rows)

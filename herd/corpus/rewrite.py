@@ -21,7 +21,7 @@ from herd.corpus.documents import REASONS, DocumentWriter, Row, read_documents, 
 from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, write_json
 
-BESIDE = ("heldout", "passages.parquet", "quality.bin")
+BESIDE = ("heldout", "passages.parquet", "families.jsonl", "quality.bin")
 
 
 class Rewrite:

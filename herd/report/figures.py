@@ -227,6 +227,32 @@ def funnel(steps: Sequence[Mapping[str, Any]]) -> Markup:
         return _svg(figure, "What is left after every step")
 
 
+def distributions(values: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Markup:
+    """For every measure how it is spread over the kept (filled) and the rejected documents (line)."""
+    columns = 3
+    rows = -(-len(values) // columns)
+    with mpl.rc_context(_STYLE | {"axes.grid": False, "axes.spines.left": False}):
+        figure = Figure(figsize=(8.2, 0.4 + 1.75 * rows), layout="constrained")
+        figure.get_layout_engine().set(h_pad=0.1)  # type: ignore[call-arg,union-attr]
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for panel, (name, (kept, gone)) in zip(panels, values.items(), strict=False):
+            both = np.concatenate([np.asarray(kept, dtype=float), np.asarray(gone, dtype=float)])
+            low, high = np.percentile(both, [0.5, 99.5])
+            far = low >= 1 and high > 50 * low
+            edges = np.geomspace(low, high, 31) if far else np.linspace(low, max(high, low + 1e-6), 31)
+            panel.hist(np.clip(kept, low, high), edges, color=COLOURS[1], alpha=0.55)
+            panel.hist(np.clip(gone, low, high), edges, color=COLOURS[0], histtype="step", linewidth=1.3)
+            panel.set_title(name.replace("_", " "))
+            panel.set_yticks([])
+            if far:
+                panel.set_xscale("log")
+                panel.xaxis.set_major_locator(LogLocator(numticks=4))
+                panel.xaxis.set_minor_formatter(NullFormatter())
+        for panel in panels[len(values) :]:
+            panel.set_visible(False)
+        return _svg(figure, "What the rules measure")
+
+
 def _beside(axes: Any, x: float, y: float, text: str) -> None:
     """Writes behind the end of a bar."""
     axes.annotate(text, (x, y), (5, 0), textcoords="offset points", va="center", fontsize=9)

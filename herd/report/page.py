@@ -4,43 +4,25 @@ One file with its drawings in it.  A section whose artifacts are not there yet i
 """
 
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 import herd
 from herd.foundation.files import write_text
 from herd.report import abilities, ledger, making, tables
-from herd.report.measures import words
 from herd.report.run_files import Run, open_run
-
-_FILTERS = {
-    "number": tables.number,
-    "flops": tables.scientific,
-    "duration": tables.duration,
-    "gigabytes": tables.gigabytes,
-    "percent": tables.percent,
-    "decimal": tables.decimal,
-    "words": words,
-}
+from herd.report.template import packaged, template
 
 
 def write_report(run_directory: Path) -> Path:
     """Writes the page of a run and returns its path; a directory that is no run is a ``HerdError``."""
     run = open_run(run_directory)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= _FILTERS
-    template = environment.from_string(_packaged("report.html.jinja"))
     target = run_directory / "report.html"
-    write_text(target, template.render(style=Markup(_packaged("report.css")), **_content(run)))
+    page = template("report.html.jinja").render(style=Markup(packaged("report.css")), **_content(run))
+    write_text(target, page)
     return target
-
-
-def _packaged(name: str) -> str:
-    return files("herd.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _content(run: Run) -> dict[str, Any]:

@@ -72,13 +72,14 @@ class Run:
         chosen: dict[str, list[dict[str, Any]]] = {}
         for folder in ("documents", "corpus"):
             for shard in sorted((self.path / folder / "rejects").glob("*.parquet")):
-                _choose(shard, chosen, per_rule, characters)
+                choose(shard, chosen, per_rule, characters)
             if chosen:
                 break
         return [row for rule in sorted(chosen) for row in chosen[rule]]
 
 
-def _choose(shard: Path, chosen: dict[str, list[dict[str, Any]]], per_rule: int, characters: int) -> None:
+def choose(shard: Path, chosen: dict[str, list[dict[str, Any]]], per_rule: int, characters: int) -> None:
+    """Adds rejects of a shard to ``chosen`` until every rule has ``per_rule`` of them."""
     for batch in pq.ParquetFile(shard).iter_batches(256, columns=["rule", "reason", "url", "text"]):
         for row in batch.to_pylist():
             kept = chosen.setdefault(row["rule"], [])
