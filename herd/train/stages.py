@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from herd.formats.huggingface import load_config, load_transformer, save_model
 from herd.foundation.config import Config
-from herd.foundation.files import write_json
+from herd.foundation.errors import HerdError
+from herd.foundation.files import read_json, write_json
 from herd.foundation.progress import Progress
 from herd.foundation.seeds import derive
 from herd.model.config import ModelConfig
@@ -38,6 +39,7 @@ from herd.train.pretrain import PretrainSource, held_out_batches
 from herd.train.processes import OneProcess
 from herd.train.recompute import Recompute, RecomputedLayers
 from herd.train.schedule import BatchRamp, OptimizerConfig, RampStep
+from herd.train.shards import META_FILE
 from herd.train.stream import Mix, TokenStream
 from herd.train.tokens import open_shards
 
@@ -120,10 +122,12 @@ def pretrain(
     """Trains a fresh network of shape ``start``, or goes on from the model in ``start``, on ``tokens``' shards.
 
     Where ``launch`` brought several processes together, ``mesh`` says what each of them holds; without it all share
-    the rows and the weights.  Raises ``HerdError`` for a mesh that does not fit before any weight is made.
+    the rows and the weights.  Raises ``HerdError`` for a mesh or tokens that do not fit before any weight is made.
     """
     launch, schedule = launch or Alone(), config.schedule()
-    processes = _processes(mesh, launch, start if isinstance(start, ModelConfig) else load_config(start), schedule)
+    shape = start if isinstance(start, ModelConfig) else load_config(start)
+    _check_vocabulary(tokens, shape, start)
+    processes = _processes(mesh, launch, shape, schedule)
     stream = TokenStream(
         config.mix.sources(open_shards(tokens), schedule.tokens()), config.seed, config.sequence_length
     )
@@ -181,6 +185,17 @@ def mesh_of(
 
     others = max(launch.count // (tp * cp * pp), 1)
     return MeshConfig(tp=tp, cp=cp, pp=pp, dp=dp or others, replicas=replicas, stages=stages, together=together)
+
+
+def _check_vocabulary(tokens: Path, shape: ModelConfig, start: ModelConfig | Path) -> None:
+    """A model that somebody else began may know fewer tokens than the shards hold."""
+    known = read_json(tokens / META_FILE).get("vocab_size", 0)
+    if known > shape.vocab_size:
+        model = start if isinstance(start, Path) else "the model"
+        raise HerdError(
+            f"{tokens}: was made with a vocabulary of {known} tokens, but {model} knows {shape.vocab_size}; "
+            "tokenize the documents with the model's own tokenizer"
+        )
 
 
 def _processes(mesh: "MeshConfig | None", launch: Alone, shape: ModelConfig, schedule: TrainConfig) -> OneProcess:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from herd.foundation.errors import HerdError
+from herd.foundation.errors import HerdError, Interrupted
 from herd.foundation.progress import Progress
 from herd.foundation.seeds import numpy_from
 from herd.model.config import ModelConfig
@@ -235,6 +235,49 @@ def test_a_step_that_is_not_finite_is_left_out_and_counted(tmp_path: Path) -> No
     assert report.figures["skipped"] == 2
     assert [line["skipped"] for line in _metrics(tmp_path)] == [0, 1, 1, 1, 2, 2]
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+class _Spiky:
+    """The plain loss, in one step a thousand times as steep."""
+
+    def __init__(self, call: int) -> None:
+        self.call, self.calls = call, 0
+
+    def __call__(self, model: Any, batch: Batch) -> LossParts:
+        parts = next_token_loss(model, batch)
+        self.calls += 1
+        return LossParts(parts.total_sum * (1000 if self.calls == self.call else 1), parts.weight)
+
+
+def test_a_spike_is_left_out_and_counted_once_there_are_enough_steps_to_know(tmp_path: Path) -> None:
+    source = Fixed(document_batch([[1, 2, 3, 4]]))
+    quiet = OptimizerConfig(learning_rate=1e-5)
+    for call, skipped in ((64, 0), (66, 1)):
+        out = tmp_path / str(call)
+        _, report = _train(out, source, _Spiky(call), steps=70, optimizer=quiet, spike=20.0, checkpoint_steps=50)
+        assert report.figures["skipped"] == skipped
+        assert [line["skipped"] for line in _metrics(out)].count(1) == (70 - call + 1) * skipped
+    with pytest.raises(HerdError, match="of 1 steps was not finite or a spike, the last at step 65"):
+        _train(tmp_path / "end", source, _Spiky(66), steps=70, optimizer=quiet, spike=20.0, max_skipped=0)
+
+
+def test_asked_to_stop_the_run_saves_leaves_and_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    def stopping(model: Any, batch: Batch) -> LossParts:
+        if not (tmp_path / "asked").exists():
+            (tmp_path / "asked").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return next_token_loss(model, batch)
+
+    source = Fixed(document_batch([[1, 2, 3, 4]]))
+    whole = _train(tmp_path / "whole", source)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match=r"stopped by SIGTERM and saved after step 1$") as caught:
+        _train(tmp_path / "stopped", source, stopping)
+    assert caught.value.status == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    resumed = _train(tmp_path / "stopped", source, stopping)
+    assert resumed[1].figures["resumed_from"] == 1
+    _assert_same_end(whole, resumed)
 
 
 def test_too_many_steps_that_are_not_finite_end_the_run_with_a_sentence(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Training on documents as a stage: from shards to a model that others can read, and on from there."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from herd.formats.huggingface import load_transformer
+from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json
 from herd.foundation.progress import Progress
 from herd.model.config import ModelConfig
@@ -26,6 +28,16 @@ CONFIG = PretrainConfig(
     average=AverageConfig(last=3, every=5),
     compile="off",
 )
+
+
+def test_tokens_of_a_larger_vocabulary_than_the_model_s_are_refused(
+    artifacts: tuple[Path, Path], tmp_path: Path
+) -> None:
+    tokens, tokenizer = artifacts
+    small = replace(SHAPE, vocab_size=500)
+    with pytest.raises(HerdError, match="was made with a vocabulary of 600 tokens, but the model knows 500;"):
+        pretrain(CONFIG, small, tokens, tokenizer, tmp_path, SILENT)
+    assert not list(tmp_path.iterdir())
 
 
 def test_shares_become_steps_and_keep_the_tokens() -> None:
