@@ -1,4 +1,4 @@
-"""Replaces what names a person or opens a door: e-mail, phone, IP, account, card and social security numbers, keys.
+"""Replaces what names a person or opens a door: e-mail, phone, IP, account, card and national numbers, keys.
 
 Every finding is checked by whatever knows its format (check digits, numbering plans, address ranges), so that technical
 text full of digits stays as it is; addresses reserved for documentation stay too.  A finding becomes a fixed
@@ -17,6 +17,7 @@ import phonenumbers
 from stdnum import iban, luhn
 from stdnum.us import ssn
 
+from herd.corpus.national_numbers import find_national
 from herd.foundation.config import Config
 
 
@@ -195,6 +196,10 @@ def _social_security(text: str) -> Iterator[Finding]:
             yield Finding(match.start(), match.end(), "SSN")
 
 
+def _national(text: str) -> Iterator[Finding]:
+    return (Finding(start, end, "NATIONAL") for start, end in find_national(text))
+
+
 def _secrets(text: str) -> Iterator[Finding]:
     for sign, pattern in _KEY_PATTERNS:
         if sign in text:
@@ -261,7 +266,14 @@ def find_private(text: str, config: PrivacyConfig = PrivacyConfig()) -> list[Fin
     """All findings in order of position, none overlapping; keys win over accounts, accounts over phones."""
     searches: list[Callable[[str], Iterator[Finding]]] = [_secrets, _emails]
     if any(digit in text for digit in "0123456789"):
-        searches += [_accounts, _cards, _social_security, _addresses, lambda text: _phones(text, config.phone_regions)]
+        searches += [
+            _accounts,
+            _national,
+            _cards,
+            _social_security,
+            _addresses,
+            lambda text: _phones(text, config.phone_regions),
+        ]
     taken: list[Finding] = []
     covered: set[int] = set()
     for search in searches:
