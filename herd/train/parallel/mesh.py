@@ -131,8 +131,6 @@ def _check_model(config: MeshConfig, model: ModelConfig) -> None:
     if config.pp == 1 and config.stages > 1:
         raise HerdError(f"mesh: {config.stages} stages a rank need more than one rank of pp")
     split_layers(model.layers, config.interleaving.stages)
-    if config.pp > 1 and model.tied:
-        raise HerdError(f"mesh: pp {config.pp} puts embedding and output matrix on two ranks, but this model ties them")
 
 
 def _check_sequence(config: MeshConfig, length: int) -> None:

@@ -10,12 +10,14 @@ loop: on every stage but the last, it ends with what the stage hands on.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining.schedules import _Action, _ComputationType, _PipelineScheduleRuntime
+from torch.distributed.tensor import DTensor
 
 from herd.model.layers import Attend
 from herd.model.rotary import rotary_angles
@@ -24,21 +26,41 @@ from herd.train.batch import Batch, LossParts
 from herd.train.parallel.data import release_weights, shard_weights
 from herd.train.parallel.mesh import Mesh
 from herd.train.parallel.order import Interleaving, split_layers, work_orders
-from herd.train.parallel.processes import ManyProcesses, pad_batch
+from herd.train.parallel.processes import ManyProcesses, pad_batch, placed_like
 from herd.train.processes import Forward
 
 
 class Stage(nn.Module):
-    """Consecutive layers of a network; the first stage embeds too, the last one has norm and output matrix."""
+    """Consecutive layers of a network; the first stage embeds too, the last one has norm and output matrix.
+
+    Where the two are tied, the last stage has a copy of the embedding's matrix, by the same name.
+    """
 
     def __init__(self, model: Transformer, number: int, stages: int) -> None:
         super().__init__()
         self.config, self.number, self.is_last = model.config, number, number == stages - 1
         layers = split_layers(model.config.layers, stages)[number]
-        self.embedding = model.embedding if number == 0 else None
+        self.embedding: nn.Module | None = model.embedding if number == 0 else None
         self.layers = nn.ModuleDict({str(index): model.layers[index] for index in layers})
         self.norm = model.norm if self.is_last else None
-        self.head = model.head if self.is_last else None
+        self.head = model.head if self.is_last and not model.config.tied else None
+        if self.is_last and model.config.tied:
+            self.embedding = nn.Module()
+            self.embedding.weight = nn.Parameter(model.embedding.weight.detach().clone())
+
+    @property
+    def tied_weight(self) -> nn.Parameter | None:
+        """The matrix that another stage has too."""
+        if self.embedding is None or not self.config.tied:
+            return None
+        return cast(nn.Parameter, self.embedding.weight)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The output matrix (V, E) of the last stage."""
+        matrix = self.tied_weight if self.head is None else self.head.weight
+        assert matrix is not None, "only the last stage has an output matrix"
+        return matrix
 
     def forward(self, x: Tensor, within: "Within") -> Tensor:
         """Calls ``within`` where the weights are at hand."""
@@ -47,7 +69,7 @@ class Stage(nn.Module):
     def transform(self, x: Tensor, positions_N: Tensor, attend: Attend) -> Tensor:
         """Token ids (N,) or residual stream (N, E) in; residual stream or, from the last stage, hidden states out."""
         cos_NR, sin_NR = rotary_angles(self.config, positions_N)
-        x_NE = x if self.embedding is None else self.embedding(x)
+        x_NE = self.embedding(x) if self.number == 0 and self.embedding is not None else x
         for layer in self.layers.values():
             x_NE = layer(x_NE, cos_NR, sin_NR, attend)
         return x_NE if self.norm is None else self.norm(x_NE)
@@ -61,8 +83,7 @@ class _Ending:
     """The last stage in the place of the whole network: its tokens are what it received."""
 
     def __init__(self, stage: Stage, x_NE: Tensor) -> None:
-        assert stage.head is not None
-        self._stage, self._x_NE, self.head_weight = stage, x_NE, stage.head.weight
+        self._stage, self._x_NE, self.head_weight = stage, x_NE, stage.head_weight
 
     def __call__(self, tokens_N: Tensor, positions_N: Tensor, attend: Attend) -> Tensor:
         return self._stage.transform(self._x_NE, positions_N, attend)
@@ -76,9 +97,10 @@ class Part(nn.Module):
         self.config = model.config
         # A tuple, so that the stages' modules are registered once: below, by their names.
         self.stages = tuple(Stage(model, number, stages) for number in numbers)
-        self.embedding = self.stages[0].embedding
+        first, last = self.stages[0], self.stages[-1]
+        self.embedding = last.embedding if first.embedding is None else first.embedding
         self.layers = nn.ModuleDict({name: layer for stage in self.stages for name, layer in stage.layers.items()})
-        self.norm, self.head = self.stages[-1].norm, self.stages[-1].head
+        self.norm, self.head = last.norm, last.head
 
 
 class PipelineProcesses(ManyProcesses):
@@ -129,6 +151,7 @@ class PipelineProcesses(ManyProcesses):
 
         tokens = [batch.tokens_N.to(self._device) for batch in padded]
         self._runtime(len(padded), len(tokens[0])).run(tokens, [through(number) for number in range(len(padded))])
+        self._sum_tied()
         for number, batch in enumerate(given):
             yield batch, done.get(number, self._nothing())
 
@@ -145,6 +168,11 @@ class PipelineProcesses(ManyProcesses):
         for stage in model.stages:
             parts = self._alone(stage, filled)
         return parts if model.stages[-1].is_last else self._nothing()
+
+    def counts(self, parameter: nn.Parameter) -> bool:
+        """The copy of a tied matrix is not counted again."""
+        tied = self._tied()
+        return tied is None or parameter is not tied[0] or self._place == 0
 
     def settle(self, model: nn.Module) -> None:
         """An evaluation leaves weights gathered."""
@@ -169,7 +197,7 @@ class PipelineProcesses(ManyProcesses):
         if stage.is_last:
             return super().next_token_loss(_Ending(stage, x), batch)
         own, attend = self.share(batch)
-        tokens_or_stream = own.tokens_N if stage.embedding is not None else x
+        tokens_or_stream = own.tokens_N if stage.number == 0 else x
         return LossParts(stage.transform(tokens_or_stream, own.positions_N, attend), 0.0)
 
     def _alone(self, stage: Stage, batch: Batch) -> LossParts:
@@ -188,6 +216,31 @@ class PipelineProcesses(ManyProcesses):
         if not stage.is_last:
             dist.send(out.contiguous(), group=self._group, group_dst=(stage.number + 1) % ranks)
         return parts[0]
+
+    def _tied(self) -> tuple[nn.Parameter, int] | None:
+        """The matrix that the first and the last stage share, if this process has either, and the other's rank."""
+        last = self._interleaving.ranks - 1
+        end = {0: self._part.stages[0], last: self._part.stages[-1]}.get(self._place)
+        weight = None if end is None else end.tied_weight
+        return None if weight is None else (weight, last - self._place)
+
+    def _sum_tied(self) -> None:
+        """Adds the two gradients of a tied matrix, so that both copies go the same way, bit for bit."""
+        tied = self._tied()
+        if tied is None:
+            return
+        weight, other = tied
+        assert weight.grad is not None
+        weight.grad = placed_like(weight, weight.grad)
+        own = weight.grad.to_local() if isinstance(weight.grad, DTensor) else weight.grad
+        theirs = torch.empty_like(own)
+        operations = [
+            dist.P2POp(dist.isend, own, group=self._group, group_peer=other),
+            dist.P2POp(dist.irecv, theirs, group=self._group, group_peer=other),
+        ]
+        for operation in dist.batch_isend_irecv(operations):
+            operation.wait()
+        own += theirs
 
     def _stream(self, tokens: int, device: str | torch.device) -> Tensor:
         """Room for what goes from stage to stage, of which each process has its part of the tokens."""
@@ -213,7 +266,7 @@ class PipelineProcesses(ManyProcesses):
             stage.number,
             self._interleaving.stages,
             self._device,
-            input_args=ids if stage.embedding is not None else stream,
+            input_args=ids if stage.number == 0 else stream,
             output_args=stream.sum() if stage.is_last else stream,
             group=self._group,
         )

@@ -30,6 +30,8 @@ from herd.train.processes import OneProcess
 class ManyProcesses(OneProcess):
     """This process among those of a mesh; all of them ask the same questions in the same order."""
 
+    eager_because = "compiled layers are not proven on a mesh"
+
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
         self.rank = dist.get_rank()
@@ -89,12 +91,16 @@ class ManyProcesses(OneProcess):
         squares = torch.zeros((), dtype=torch.float32, device=self._device)
         for parameter in model.parameters():
             if parameter.grad is not None:
-                parameter.grad = _placed_like(parameter, parameter.grad)
-                squares += _own_squares(parameter.grad)
+                parameter.grad = placed_like(parameter, parameter.grad)
+                squares += _own_squares(parameter.grad) if self.counts(parameter) else 0.0
         dist.all_reduce(squares)
         norm = squares.sqrt()
         nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
         return float(norm)
+
+    def counts(self, parameter: nn.Parameter) -> bool:
+        """Whether this process's share of a parameter belongs to the norm of all."""
+        return True
 
     def settle(self, model: nn.Module) -> None:
         """An evaluation leaves the output matrix gathered."""
@@ -109,7 +115,7 @@ class ManyProcesses(OneProcess):
         return whole
 
 
-def _placed_like(parameter: Tensor, gradient: Tensor) -> Tensor:
+def placed_like(parameter: Tensor, gradient: Tensor) -> Tensor:
     """The gradient laid out as its parameter: without FSDP, that of a norm is a sum over TP still to be taken."""
     if isinstance(parameter, DTensor) and isinstance(gradient, DTensor):
         return gradient.redistribute(placements=parameter.placements)

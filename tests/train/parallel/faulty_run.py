@@ -2,7 +2,8 @@
 
     python faulty_run.py PLACE '[{"ranks": 4, "out": "a", "kill_at": 7}, {"ranks": 2, "out": "a"}]'
 
-Launches one after another, each on ``ranks`` processes in the run's directory ``PLACE/out``.  What goes wrong, where:
+Launches one after another, each on ``ranks`` processes in the run's directory ``PLACE/out``, as data parallel ones or
+as those of a ``mesh``.  What goes wrong, where:
 
 - ``kill_at``: every process ends itself with SIGKILL before it makes the batch of that step; with ``rank``, only that
   one does.  ``kill_past``: all are killed ``pause`` seconds after that step has begun, wherever they are then.
@@ -38,7 +39,7 @@ from herd.train.batch import Batch
 from herd.train.loop import TrainConfig, train
 from herd.train.parallel.launch import Alone, launched
 from herd.train.parallel.mesh import Mesh, MeshConfig
-from herd.train.parallel.processes import ManyProcesses
+from herd.train.parallel.pipeline import processes_of
 from herd.train.pretrain import PretrainSource
 from herd.train.processes import OneProcess
 from herd.train.schedule import OptimizerConfig
@@ -78,8 +79,9 @@ def train_rank(launch: Alone, fault: Fault, out: Path, notes: Path) -> None:
     """One process's part of a run."""
     model = Transformer(SHAPE)
     model.init_weights(2)
-    processes = ManyProcesses(Mesh(MeshConfig(dp=launch.count), "cpu")) if launch.count > 1 else OneProcess()
-    processes.spread(model)
+    mesh = MeshConfig(**fault.get("mesh", {"dp": launch.count}))
+    processes = processes_of(Mesh(mesh, "cpu")) if launch.count > 1 else OneProcess()
+    spread = processes.spread(model)
     config = TrainConfig(
         steps=fault.get("steps", STEPS),
         batch=RAMP,
@@ -93,7 +95,7 @@ def train_rank(launch: Alone, fault: Fault, out: Path, notes: Path) -> None:
     source = FaultySource(processes, launch.rank, fault, notes)
     report = train(
         config,
-        model,
+        spread,
         source,
         processes.next_token_loss,
         out,
@@ -101,8 +103,8 @@ def train_rank(launch: Alone, fault: Fault, out: Path, notes: Path) -> None:
         processes=processes,
         launch=launch,
     )
-    weights = processes.whole_weights(model)
-    averaged = processes.whole_weights(model, report.averaged)
+    weights = processes.whole_weights(spread)
+    averaged = processes.whole_weights(spread, report.averaged)
     if launch.rank == 0:
         save_file(weights | {f"averaged/{name}": value for name, value in averaged.items()}, out / "final.safetensors")
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from herd.foundation.seeds import numpy_from
 from herd.model.config import ModelConfig
 from herd.model.transformer import Transformer
+from herd.train.batch import document_batch
 from herd.train.loop import TrainConfig, TrainRun
 from herd.train.parallel.mesh import Mesh, MeshConfig, check_mesh
 from herd.train.parallel.pipeline import processes_of
@@ -83,9 +84,17 @@ def train_run(model: Transformer, mesh: MeshConfig, micro_rows: int, out: Path) 
         taken = run.take_step(step)
         figures.append([taken.loss, taken.grad_norm, taken.targets, taken.tokens, taken.flops])
     run.log.close()
+    seen["held out"] = torch.tensor(list(run.evaluate(partial(held_out, processes)).values()))
     seen["figures"] = torch.tensor(figures, dtype=torch.float64)
     seen |= {f"weights/{name}": value.clone() for name, value in processes.whole_weights(spread).items()}
     return seen
+
+
+def held_out(processes: OneProcess, model: Any) -> dict[str, float]:
+    """The loss of documents whose number of tokens nothing divides."""
+    parts = processes.next_token_loss(model, document_batch([range(20), range(30, 41)]))
+    sums = processes.sum_losses({"loss": float(parts.total_sum), "weight": parts.weight})
+    return {"held out": sums["loss"] / sums["weight"]}
 
 
 def keep_run(model: Transformer, mesh: MeshConfig, micro_rows: int, path: Path, rank: int) -> None:

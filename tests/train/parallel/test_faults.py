@@ -97,6 +97,21 @@ def test_killed_again_and_again_on_four_processes_and_resumed_on_one_two_and_fou
 
 
 @pytest.mark.slow
+def test_a_pipeline_that_was_killed_goes_on_as_a_pipeline_and_as_one_process(tmp_path: Path) -> None:
+    mesh = {"ranks": 2, "mesh": {"pp": 2}}
+    launch(
+        tmp_path,
+        {"out": "whole", **mesh},
+        {"out": "same", "kill_at": 7, **mesh},
+        {"out": "same", **mesh},
+        {"out": "other", "kill_at": 7, **mesh},
+        {"out": "other", "ranks": 1},
+    )
+    same_end(tmp_path / "whole", tmp_path / "same")
+    same_end(tmp_path / "whole", tmp_path / "other", 1e-5)
+
+
+@pytest.mark.slow
 def test_a_sentence_names_the_process_that_died_or_hangs_and_a_stopped_run_is_saved(tmp_path: Path) -> None:
     died, hung, stopped, full = launch(
         tmp_path,

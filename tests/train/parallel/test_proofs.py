@@ -44,6 +44,7 @@ SLOW: dict[str, dict[str, Any]] = {
     "pp 2, 1F1B": {"pp": 2, "micro_rows": 1},
     "pp 2, interleaved, N 3": {"pp": 2, "stages": 2, "together": 3, "micro_rows": 1, "layers": 6},
     "pp 2, interleaved, all together": {"pp": 2, "stages": 2, "together": 8, "micro_rows": 1},
+    "pp 2, tied": {"pp": 2, "tied": True},
     "pp 4, 1F1B": {"pp": 4, "micro_rows": 1},
     "pp 4, interleaved": {"pp": 4, "stages": 2, "micro_rows": 1, "layers": 6},
     "pp 4, interleaved, fewer micro-batches than ranks, unlike ones": {
@@ -55,7 +56,9 @@ SLOW: dict[str, dict[str, Any]] = {
     "pp 2 x fsdp 2": {"pp": 2, "dp": 2, "stages": 2, "micro_rows": 1},
     "pp 2 x fsdp 2, kept gathered": {"pp": 2, "dp": 2, "stages": 2, "micro_rows": 1, "reshard": False},
     "pp 2 x replicate 2": {"pp": 2, "dp": 2, "replicas": 2, "stages": 2, "micro_rows": 1},
+    "pp 2 x fsdp 2, tied": {"pp": 2, "dp": 2, "stages": 2, "tied": True},
     "pp 2 x tp 2": {"pp": 2, "tp": 2, "stages": 2},
+    "pp 2 x tp 2, tied": {"pp": 2, "tp": 2, "tied": True},
 }
 
 
