@@ -14,7 +14,13 @@ import herd
 from herd.cli import checkpoints, corpus, data, models, planning, runs, scaling
 from herd.cli.options import refusing
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 120},  # a line for each verb, where the terminal has room for it
+)
 fetch = typer.Typer(help="Bring pages from the web to the disk.", no_args_is_help=True)
 quality = typer.Typer(help="Judgements of a corpus' documents.", no_args_is_help=True)
 scale = typer.Typer(help="Scaling laws of finished runs, and what they forecast.", no_args_is_help=True)

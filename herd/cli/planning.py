@@ -12,7 +12,9 @@ _PAUSES = (0.0, 5.0, 30.0, 60.0, 120.0)
 
 
 def plan(
-    recipe: Annotated[str | None, typer.Argument(help="a recipe file, or the name of one that ships with Herd")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(help="a recipe file, or the name of one that ships with Herd, for example pocket")
+    ] = None,
     overrides: Overrides = None,
     model: Annotated[
         str | None, typer.Option(help="plan one training run of this shape, for example llama3.1-8b")

@@ -162,7 +162,10 @@ async def _read_body(request: Request, kind: type[Body]) -> Body:
     except ClientDisconnect:
         raise ApiError(499, "the client has left") from None
     try:
-        return kind.model_validate(json.loads(data))
+        values = json.loads(data)
+        if not isinstance(values, dict):
+            raise ApiError(400, "the request is JSON, but no object", "invalid_json")
+        return kind.model_validate(values)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in problem["loc"])

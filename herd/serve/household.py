@@ -44,7 +44,8 @@ class Household:
         """Loads the model and what lies beside it; ``HerdError`` where there is no model."""
         directory = model.resolve()
         if not (directory / "config.json").is_file():
-            raise HerdError(f"{model}: holds no model (there is no config.json)")
+            of_run = f"; this is a run, whose model is {model / 'chat'}" if (model / "chat").is_dir() else ""
+            raise HerdError(f"{model}: holds no model (there is no config.json){of_run}")
         engine, run, missing = Engine.load(directory), directory.parent, []
         tools: list[Tool] = []
         sandbox = None

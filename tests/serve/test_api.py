@@ -168,6 +168,7 @@ NONSENSE = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type
     [
         (b"{", 400, "invalid_json", "not JSON"),
         (b"[" * 100_000, 400, "invalid_json", "not JSON"),
+        (b"[]", 400, "invalid_json", "the request is JSON, but no object"),
         (b'{"model": "chat"}', 400, "invalid_value", "messages: Field required"),
         (body(model="gpt-4"), 404, "model_not_found", "no model 'gpt-4'"),
         (body(messages=[{"role": "wizard", "content": "x"}]), 400, "invalid_value", "role 'wizard'"),

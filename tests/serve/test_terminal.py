@@ -52,9 +52,11 @@ def test_what_is_too_long_is_said_and_the_conversation_goes_on(
     assert "the context has 512" in " ".join(capsys.readouterr().out.split())
 
 
-def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_model_is_refused(tmp_path: Path, run_directory: Path) -> None:
     with pytest.raises(HerdError, match="holds no model"):
         talk(tmp_path)
+    with pytest.raises(HerdError, match=f"this is a run, whose model is {run_directory / 'chat'}"):
+        talk(run_directory)
 
 
 @given(st.text(alphabet="ab \n", max_size=80), st.lists(st.integers(0, 80), max_size=8))
