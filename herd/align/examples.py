@@ -59,24 +59,42 @@ def encode_messages(chat: ChatFormat, messages: Sequence[Message], tools: Sequen
     return EncodedChat(before.ids + written, before.mask + [True] * len(written), before.content_mask + content)
 
 
-def read_dialogues(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+class DialogueRow(dict[str, Any]):
+    """A row of a dialogues file that knows its ``place`` for a sentence about what is wrong in it."""
+
+    place: str
+
+
+def read_dialogues(files: Sequence[Path]) -> Iterator[DialogueRow]:
     """Yields the dialogues of JSONL files, or of the ``dialogues.jsonl`` in directories, in order."""
     for path in files:
         file = path / "dialogues.jsonl" if path.is_dir() else path
         for number, row in enumerate(read_jsonl(file), start=1):
+            place = f"{file}, dialogue {number}"
             if not isinstance(row, dict) or not isinstance(row.get("messages"), list):
-                raise HerdError(f"{file}, dialogue {number}: it has no list of messages")
-            yield row
+                raise HerdError(f"{place}: it has no list of messages")
+            if not all(isinstance(message, dict) for message in row["messages"]):
+                raise HerdError(f"{place}: one of its messages is no object")
+            found = DialogueRow(row)
+            found.place = place
+            yield found
 
 
 def encode_dialogues(
     chat: ChatFormat, rows: Iterable[Mapping[str, Any]], longest: int
 ) -> tuple[list[Example], dict[str, int]]:
-    """Encodes dialogues; drops those above ``longest`` tokens or without a target, and counts what was dropped."""
+    """Encodes dialogues; drops those above ``longest`` tokens or without a target, and counts what was dropped.
+
+    ``HerdError`` names the dialogue that cannot be written, and its file where it was read from one.
+    """
     examples: list[Example] = []
     dropped = {"too long": 0, "nothing to learn": 0}
-    for row in rows:
-        example = encode_dialogue(chat, row)
+    for number, row in enumerate(rows, start=1):
+        try:
+            example = encode_dialogue(chat, row)
+        except HerdError as error:
+            place = row.place if isinstance(row, DialogueRow) else f"dialogue {number}"
+            raise HerdError(f"{place}: {error}") from None
         if len(example.tokens) > longest:
             dropped["too long"] += 1
         elif not example.trained:

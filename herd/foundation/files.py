@@ -76,7 +76,7 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
 def read_jsonl(path: Path) -> Iterator[Any]:
     """Yields the values of a JSONL file; a broken line is a ``HerdError`` with its number."""
     try:
-        source = path.open(encoding="utf-8")
+        source = path.open("rb")
     except OSError as error:
         raise HerdError(f"{path}: not readable ({error.strerror})") from None
     with source:
@@ -84,9 +84,12 @@ def read_jsonl(path: Path) -> Iterator[Any]:
             if not line.strip():
                 continue
             try:
-                yield json.loads(line)
+                value = json.loads(line.decode())
+            except UnicodeDecodeError as error:
+                raise HerdError(f"{path}, line {number}: byte {error.start + 1} of the line is not UTF-8") from None
             except ValueError as error:
                 raise HerdError(f"{path}, line {number}: not JSON ({error})") from None
+            yield value
 
 
 def finish_directory(partial: Path, final: Path) -> None:

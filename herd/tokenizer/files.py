@@ -26,6 +26,8 @@ JSON_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 MAP_FILE = "special_tokens_map.json"
 DEFAULT_DIALECT = "herd"
+_SENTENCEPIECE = re.compile(rb"\n.\n.<unk>", re.DOTALL)
+"""How the other kind of ``tokenizer.model`` begins: a message that holds a message that holds its first piece."""
 _NAMED_DIALECT = re.compile(r'\{#- Herd, dialect "([^"]*)"')
 _PUBLISHED_MARKS = ("builtin_tools", "Cutting Knowledge Date: December 2023", "Given the following functions")
 """What tells the template published with Llama 3.1 from others."""
@@ -84,9 +86,12 @@ def read(path: Path) -> tuple[dict[bytes, int], Sequence[str]]:
 def read_ranks(path: Path) -> dict[bytes, int]:
     """Reads a tiktoken rank file; ``HerdError`` names the file and the line."""
     try:
-        lines = path.read_bytes().splitlines()
+        data = path.read_bytes()
     except OSError as error:
         raise HerdError(f"{path}: not readable ({error.strerror})") from None
+    if _SENTENCEPIECE.match(data):
+        raise HerdError(f"{path}: is a SentencePiece model, as Llama 2 has it; ranks in tiktoken's form are read")
+    lines = data.splitlines()
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line:

@@ -61,6 +61,9 @@ def test_broken_input_is_named_with_its_line(tmp_path: Path) -> None:
     path.write_text('{"a": 1}\n{"a": \n')
     with pytest.raises(HerdError, match=r"rows\.jsonl, line 2"):
         list(read_jsonl(path))
+    path.write_bytes(b'{"a": 1}\n{"a": "\xff"}\n')
+    with pytest.raises(HerdError, match=r"rows\.jsonl, line 2: byte 8 of the line is not UTF-8"):
+        list(read_jsonl(path))
     with pytest.raises(HerdError, match="there is no such file"):
         read_json(tmp_path / "absent.json")
 
