@@ -70,7 +70,7 @@ def test_the_page_is_well_formed_and_what_pages_wrote_stays_text(corpus: Path) -
         "near duplicates a better near-duplicate stays 2",
         "source documents characters web",
         "license documents characters MIT",
-        "1 families: 1 of 3 documents.",
+        "Families of near-duplicates: 1 of 3 documents.",
         "stays",
         "no math documents: its 25% goes to the other domains in proportion",
     ],
