@@ -63,8 +63,11 @@ def main(out: Path) -> None:
             "wrong order": ContextAttention(LENGTHS, wrong),
         }
         own = {name: right.cut(tensor) for name, tensor in inputs().items()}
-        for name, attend in cases.items():
-            save_file(attended(attend, own), out / f"{name}-{degree}-{rank}.safetensors")
+        halves = {name: tensor.bfloat16() for name, tensor in own.items()}
+        results = {name: attended(attend, own) for name, attend in cases.items()}
+        results["bf16"] = attended(cases["right"], halves)
+        for name, result in results.items():
+            save_file(result, out / f"{name}-{degree}-{rank}.safetensors")
 
     for degree in (2, 4):
         on_ranks(degree, lambda rank, degree=degree: work(rank, degree))

@@ -58,6 +58,14 @@ def test_packed_documents_across_chunks_attend_as_on_one_process(results: Path, 
         torch.testing.assert_close(got[name], expected[name], atol=2e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("degree", [2, 4])
+def test_bf16_is_as_near_as_its_rounding(results: Path, degree: int) -> None:
+    expected, got = load_file(results / "whole.safetensors"), _whole(results, "bf16", degree)
+    for name in ("out", "q", "k", "v"):
+        assert got[name].dtype == torch.bfloat16
+        assert (got[name].float() - expected[name]).norm() < 0.01 * expected[name].norm(), name
+
+
 @pytest.mark.parametrize("case", ["no mask", "wrong order"])
 @pytest.mark.parametrize("degree", [2, 4])
 def test_without_the_mask_or_the_order_the_test_above_fails(results: Path, degree: int, case: str) -> None:
