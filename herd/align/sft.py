@@ -34,7 +34,7 @@ class SftConfig(FitConfig):
     tokens_per_step: int = 1024
     tokens: int | None = Field(default=None, gt=0, description="ends the epochs after about so many tokens")
     least_share: float = Field(
-        default=0.05, ge=0, le=0.2, description="kinds with a smaller share of the dialogues are read several times"
+        default=0.05, ge=0, le=0.2, description="kinds with a smaller share of the text are read several times"
     )
     most_copies: int = Field(default=8, gt=0, description="of a dialogue in an epoch")
 
@@ -57,10 +57,13 @@ def sft(config: SftConfig, base: Path, dialogues: Sequence[Path], out: Path, pro
 
 
 def upsampled(rows: Sequence[Dialogue], least_share: float, most_copies: int) -> list[Dialogue]:
-    """The dialogues, those of rare kinds several times, until each kind has its share or its most copies.
+    """The dialogues, those of rare kinds several times, until each kind has its share of the text or its most copies.
 
     Data of which there is little is read more often, as in the paper's mix (section 4.2.2).
     """
-    counts = Counter(row.get("kind") for row in rows)
-    copies = {kind: min(max(round(least_share * len(rows) / count), 1), most_copies) for kind, count in counts.items()}
+    sizes: Counter[str | None] = Counter()
+    for row in rows:
+        sizes[row.get("kind")] += sum(len(str(message.get("content") or "")) for message in row["messages"])
+    whole = sizes.total()
+    copies = {kind: min(max(round(least_share * whole / max(size, 1)), 1), most_copies) for kind, size in sizes.items()}
     return [row for row in rows for _ in range(copies[row.get("kind")])]

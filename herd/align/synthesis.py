@@ -5,7 +5,8 @@
 Every dialogue solves a training task with tools that are really called, and is kept only if the task's verifier finds
 nothing wrong.  A model that has seen each page once would learn to recite; so most pages come a second time as
 *swapped* ones: an invented name, another page's sentence, a third page's details. What such a page says can only be
-read.  Some dialogues are joined to conversations of several turns.  Rejects are kept with their reason.
+read.  Some dialogues are joined to conversations of several turns, and some ask for a fact that stands far back in a
+long text.  Rejects are kept with their reason.
 """
 
 import random
@@ -23,6 +24,7 @@ from herd.foundation.files import write_json, write_jsonl
 from herd.foundation.progress import Progress
 from herd.foundation.seeds import random_from
 from herd.tasks.makers import counting
+from herd.tasks.reading import long_question
 from herd.tasks.solve import Tools, solve
 from herd.tasks.task import Message, Task, read_tasks
 from herd.tasks.verifiers import NO_RESULTS
@@ -38,7 +40,9 @@ class SynthesisConfig(Config):
     swapped: float = Field(default=1.0, ge=0, le=8, description="swapped pages for every task that reads a page")
     joined: float = Field(default=0.1, ge=0, le=1, description="conversations of several turns for every dialogue")
     turns: int = Field(default=3, ge=2, description="turns of a joined conversation, at most")
-    longest: int = Field(default=4000, gt=0, description="characters of a dialogue, at most")
+    readings: int = Field(default=100, ge=0, description="questions about a fact in a long text")
+    reading: int = Field(default=4000, ge=100, description="characters of such a text, at most")
+    longest: int = Field(default=4500, gt=0, description="characters of a dialogue, at most")
     same_answer: float = Field(default=0.06, gt=0, le=1, description="the largest share of dialogues with one answer")
 
 
@@ -113,6 +117,7 @@ def _solve_all(
             pages[page.name] = page
             readers.append(task)
     bank = [pages[name] for name in sorted(pages)]
+    drafts += _readings(config, bank)
     chance = random_from(config.seed, "synthesis", "swap")
     wanted = round(config.swapped * len(readers)) if len(bank) > 2 else 0
     for number in progress.track(range(wanted), "swapping pages", unit="dialogues"):
@@ -163,6 +168,16 @@ def swap(task: Task, bank: Sequence[_Page], chance: random.Random) -> tuple[Task
     return replace(
         task, messages=messages, expected=expected
     ), lambda query: page if query.strip() == name else NO_RESULTS
+
+
+def _readings(config: SynthesisConfig, bank: Sequence[_Page]) -> Iterator[_Draft]:
+    """Questions about a fact between many pages, of every length up to the longest, answered without a tool."""
+    texts = [f"{page.heading}\n{page.sentence} {page.rest}".strip() for page in bank]
+    for number in range(config.readings if texts else 0):
+        chance = random_from(config.seed, "synthesis", "reading", number)
+        question, answer = long_question(texts, chance.randint(0, config.reading), chance)
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        yield _Draft(messages, [], f"reading-{number}", "reading", "reading")
 
 
 def _letter_of(task: Task) -> str:

@@ -11,7 +11,6 @@ model is asked for the number.  Right is the first whole number that it writes. 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import Field
 
@@ -23,30 +22,14 @@ from herd.infer.engine import Engine
 from herd.infer.sampling import Sampling
 from herd.tokenizer.tokenizer import Tokenizer
 
-Split = Literal["train", "test"]
-
-# Disjoint between the splits, so that finding is not remembering; numbers of the splits differ in their last digit.
-_PLACES: dict[Split, tuple[str, ...]] = {
-    "test": (
-        "Lisbon", "Oslo", "Cairo", "Lima", "Kyoto", "Quebec", "Nairobi", "Prague", "Dublin", "Havana", "Athens",
-        "Bergen", "Tunis", "Naples", "Perth", "Geneva",
-    ),
-    "train": (
-        "Paris", "Rome", "Delhi", "Boston", "Seoul", "Vienna", "Madrid", "Berlin", "Toronto", "Sydney", "Warsaw",
-        "Bogota", "Dakar", "Riga", "Milan", "Hanoi", "Lagos", "Bern", "Turin", "Porto", "Zurich", "Kiel", "Malmo",
-        "Leeds", "Nantes", "Bilbao", "Sofia", "Minsk", "Basel", "Ghent",
-    ),
-}  # fmt: skip
-_WORDINGS: dict[Split, tuple[str, ...]] = {
-    "test": ("The secret number of {place} is",),
-    "train": (
-        "The code of {place} is",
-        "The telephone number of {place} is",
-        "The key that opens the gate of {place} is",
-        "The number of houses in {place} is",
-        "The value stored for {place} is",
-    ),
-}
+# Other places, wordings and numbers than those of the practice (herd/tasks/reading.py), so that finding is not
+# remembering.
+_PLACES = (
+    "Lisbon", "Oslo", "Cairo", "Lima", "Kyoto", "Quebec", "Nairobi", "Prague", "Dublin", "Havana", "Athens", "Bergen",
+    "Tunis", "Naples", "Perth", "Geneva",
+)  # fmt: skip
+_WORDING = "The secret number of {place} is"
+_ENDS = (1, 4, 7)
 _QUESTION = "What is the secret number of {place}? Answer with the number."
 _ANSWER_TOKENS = 12
 _NUMBER = re.compile(r"\d+")
@@ -85,11 +68,11 @@ class NeedleResult:
     correct: bool
 
 
-def _draw(split: Split, seed: int, *names: str | int) -> tuple[str, str]:
+def _draw(seed: int, *names: str | int) -> tuple[str, str]:
     """A sentence without its end, and the number that ends it."""
-    rng = random_from(seed, "needle", split, *names)
-    number = rng.randrange(100, 999) * 10 + rng.choice((1, 4, 7) if split == "test" else (0, 2, 3, 5, 6, 8, 9))
-    return rng.choice(_WORDINGS[split]).format(place=rng.choice(_PLACES[split])), str(number)
+    rng = random_from(seed, "needle", "test", *names)
+    number = rng.randrange(100, 999) * 10 + rng.choice(_ENDS)
+    return _WORDING.format(place=rng.choice(_PLACES)), str(number)
 
 
 def _filler(tokenizer: Tokenizer, texts: Sequence[str], count: int, seed: int, *names: str | int) -> list[int]:
@@ -125,7 +108,7 @@ def prompts(engine: Engine, texts: Sequence[str], config: NeedleConfig, chat: bo
     cells = [(n, d, t) for n in config.lengths for d in config.depths for t in range(config.trials)]
     made = []
     for length, depth, trial in cells:
-        sentence, number = _draw("test", config.seed, length, str(depth), trial)
+        sentence, number = _draw(config.seed, length, str(depth), trial)
         needle = engine.tokenizer.encode(f"{sentence} {number}.\n")
         before, after = _frame(engine, sentence, chat)
         room = length - _ANSWER_TOKENS - len(needle) - len(before) - len(after)
@@ -176,20 +159,3 @@ def grid(results: Sequence[NeedleResult]) -> dict[int, dict[float, Estimate]]:
     for result in results:
         cells.setdefault(result.length, {}).setdefault(result.depth, []).append(result.correct)
     return {n: {depth: proportion(found) for depth, found in row.items()} for n, row in cells.items()}
-
-
-def practice_documents(texts: Sequence[str], tokenizer: Tokenizer, count: int, length: int, seed: int) -> list[str]:
-    """Texts of about ``length`` tokens that need an earlier sentence to be continued: for training on long context.
-
-    Places, wordings and numbers are others than those of the measurement; ``texts`` must be training texts.
-    """
-    documents = []
-    for trial in range(count):
-        rng = random_from(seed, "practice", length, trial)
-        facts = dict(_draw("train", seed, length, trial, number) for number in range(rng.randrange(1, 4)))
-        ids = _filler(tokenizer, texts, length, seed, "practice", length, trial)
-        for sentence, number in facts.items():
-            ids = _insert(tokenizer, ids, tokenizer.encode(f"{sentence} {number}.\n"), rng.random())
-        sentence, number = rng.choice(list(facts.items()))
-        documents.append(f"{tokenizer.decode(ids)}\n\n{sentence} {number}.")
-    return documents

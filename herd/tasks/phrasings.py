@@ -5,10 +5,16 @@ FRAMES["lookup"][0].format(name="json.dumps")
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from typing import Any
 
 import yaml
 
-FRAMES: Mapping[str, Sequence[str]] = yaml.safe_load(
-    files("herd.tasks").joinpath("phrasings.yaml").read_text(encoding="utf-8")
-)
-"""Each list of wordings by its name."""
+_TEXTS: Mapping[str, Any] = yaml.safe_load(files("herd.tasks").joinpath("phrasings.yaml").read_text(encoding="utf-8"))
+
+FACTS: Sequence[Mapping[str, str]] = _TEXTS["facts"]
+"""Sentences for long texts (``fact``) and what asks for their number (``question``)."""
+
+PLACES: Sequence[str] = _TEXTS["places"]
+
+FRAMES: Mapping[str, Sequence[str]] = {name: texts for name, texts in _TEXTS.items() if name not in ("facts", "places")}
+"""The other lists of wordings, each by its name."""

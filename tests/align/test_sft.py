@@ -99,13 +99,18 @@ def test_finetuning_learns_its_dialogues(base: Path, tmp_path: Path, chat: ChatF
 
 
 def test_rare_kinds_are_read_several_times_and_common_ones_once() -> None:
-    rows = [{"kind": "lookup", "messages": [], "number": number} for number in range(97)]
-    rows += [{"kind": "talk", "messages": [], "number": number} for number in range(2)]
-    rows.append({"kind": "refuse", "messages": [], "number": 0})
+    rows = [
+        {"kind": "lookup", "messages": [{"role": "user", "content": "Hello!"}], "number": number}
+        for number in range(97)
+    ]
+    rows += [
+        {"kind": "talk", "messages": [{"role": "user", "content": "Hello!"}], "number": number} for number in range(2)
+    ]
+    rows.append({"kind": "refuse", "messages": [{"role": "user", "content": "Hello!"}], "number": 0})
     found = upsampled(rows, least_share=0.04, most_copies=3)
     assert [row for row in found if row["kind"] == "lookup"] == rows[:97]
     assert sum(row["kind"] == "talk" for row in found) == 4
     assert sum(row["kind"] == "refuse" for row in found) == 3
     assert upsampled(rows, least_share=0, most_copies=8) == rows
-    unnamed = [{"messages": []}] * 3
+    unnamed = [{"messages": [{"role": "user", "content": "Hello!"}]}] * 3
     assert upsampled(unnamed, least_share=0.05, most_copies=8) == unnamed

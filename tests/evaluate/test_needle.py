@@ -1,17 +1,19 @@
 """Needle prompts have their exact length, depth and answer; the arena and the results file keep their shape."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 
 from herd.evaluate import arena
 from herd.evaluate.gate import GateConfig, GateFigures, needles, take_gate, verdict
-from herd.evaluate.needle import NeedleConfig, grid, measure, practice_documents, prompts, recall
+from herd.evaluate.needle import NeedleConfig, grid, measure, prompts, recall
 from herd.evaluate.results import Results, not_measured, row
 from herd.evaluate.statistics import Estimate, wilson
 from herd.foundation.errors import HerdError
 from herd.infer.engine import Engine
+from herd.tasks.reading import long_question
 from tests.evaluate.conftest import Bench
 
 _TEXTS = ["One line of text.\nAnother line of text, a little longer than the first.\n" * 20, "Short.\n"]
@@ -59,14 +61,14 @@ def test_a_context_without_room_is_refused(engine: Engine) -> None:
         prompts(engine, [], _GRID, False)
 
 
-def test_practice_shares_nothing_with_the_measurement(engine: Engine) -> None:
-    documents = practice_documents(_TEXTS, engine.tokenizer, 40, 200, seed=1)
+def test_the_practice_shares_nothing_with_the_measurement(engine: Engine) -> None:
     measured = prompts(engine, _TEXTS, _GRID, False)
-    for document in documents:
-        assert "secret number" not in document
-        sentence = document.rpartition("\n")[2]
-        assert document.count(sentence) == 2, "the last sentence must stand once before"
-        assert not any(prompt.number in document for prompt in measured)
+    hidden = [engine.tokenizer.decode(prompt.ids).rpartition("\n\n")[2] for prompt in measured]
+    for number in range(40):
+        question, answer = long_question(_TEXTS, 2000, random.Random(number))
+        assert question.count(answer) == 1
+        assert not any(sentence in question for sentence in hidden)
+        assert not any(prompt.number in question for prompt in measured)
 
 
 def test_the_gates_needles_are_not_those_of_the_measurement(engine: Engine) -> None:

@@ -1,0 +1,35 @@
+"""Long texts with a few facts in them, and a question about one: practice in reading far back (paper, section 4.3.4).
+
+    question, answer = long_question(texts, 5000, random_from(7, "reading"))
+
+Places, wordings and numbers are others than those of the needle that is measured (``herd/evaluate/needle.py``).
+"""
+
+import random
+from collections.abc import Sequence
+
+from herd.tasks.phrasings import FACTS, PLACES
+
+_MOST_FACTS = 3
+_ENDS = (0, 2, 3, 5, 6, 8, 9)
+"""Last digits of the numbers; those that the measurement hides have the others."""
+
+
+def long_question(texts: Sequence[str], characters: int, chance: random.Random) -> tuple[str, str]:
+    """Texts of about so many characters with facts between them and a question at their end; and its answer."""
+    count = chance.randint(1, _MOST_FACTS)
+    wordings = chance.sample(FACTS, count)
+    facts = [
+        (wording, place, _number(chance)) for wording, place in zip(wordings, chance.sample(PLACES, count), strict=True)
+    ]
+    pieces: list[str] = []
+    while sum(map(len, pieces)) < characters:
+        pieces.append(chance.choice(texts))
+    for wording, place, number in facts:
+        pieces.insert(chance.randint(0, len(pieces)), wording["fact"].format(place=place, number=number))
+    asked, place, number = facts[0]
+    return "\n\n".join([*pieces, asked["question"].format(place=place)]), number
+
+
+def _number(chance: random.Random) -> str:
+    return str(chance.randrange(100, 1000) * 10 + chance.choice(_ENDS))
