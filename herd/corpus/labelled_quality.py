@@ -4,11 +4,12 @@
 
 The judged documents are divided by site (the host of their address, or the document itself): three fifths to train
 fastText, a fifth to turn its scores into probabilities by a logistic curve (Platt scaling), a fifth to measure.  Beside
-the classifier stands one that knows nothing but a document's length.  ``scores.parquet`` holds the calibrated score of
-every document of the corpus, ``stats.json`` the measures, with Wilson's intervals at 95%.
+the classifier stands one that knows nothing but a document's length and, where ``encoder`` is set, a small transformer.
+``scores.parquet`` holds the calibrated score of every document of the corpus, ``stats.json`` the measures, with
+Wilson's intervals at 95%.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pydantic import Field
 from scipy.optimize import minimize
 
 from herd.corpus.documents import read_documents
+from herd.corpus.encoder import EncoderConfig, fit_encoder
 from herd.corpus.intervals import wilson
 from herd.corpus.label import BEST
 from herd.corpus.quality import Example, QualityConfig, QualityModel, area_under_curve, fit_examples, sample
@@ -32,6 +34,7 @@ from herd.foundation.files import atomic_path, read_jsonl, write_json
 from herd.foundation.progress import Progress
 
 Values = NDArray[np.float64]
+_Parts = dict[str, NDArray[np.bool_]]
 
 _BINS = 10
 _SCORED_AT_A_TIME = 1000
@@ -44,6 +47,7 @@ class LabelledQualityConfig(Config):
     calibrate: float = Field(default=0.2, gt=0, lt=0.5)
     test: float = Field(default=0.2, gt=0, lt=0.5)
     classifier: QualityConfig = QualityConfig()
+    encoder: EncoderConfig | None = Field(default=None, description="a transformer too, which then gives the scores")
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ def fit_curve(scores: Values, truth: NDArray[np.bool_]) -> Curve:
 class _Judged:
     site: str
     text: str
+    opening: str
     length: int
     good: bool
 
@@ -88,31 +93,46 @@ class _Judged:
 def train_on_labels(
     config: LabelledQualityConfig, corpus: Path, judgements: Path, out: Path, progress: Progress
 ) -> None:
-    """Writes ``quality.bin``, ``scores.parquet`` and ``stats.json`` to ``out``.
+    """Writes ``quality.bin`` or ``encoder/``, ``scores.parquet`` and ``stats.json`` to ``out``.
 
     Raises:
-        HerdError: too few judged documents, good or poor, in one of the three parts.
+        HerdError: too few judged documents, good or poor, in one of the three parts, or what ``fit_encoder`` raises.
     """
     judged = _read(config, corpus, judgements)
     draws = np.array([draw(row.site, config.classifier.seed) for row in judged])
     test, train = draws < config.test, draws >= config.test + config.calibrate
-    calibrate = ~(test | train)
+    parts = {"train": train, "calibrate": ~(test | train), "test": test}
     truth = np.array([row.good for row in judged], dtype=np.bool_)
-    _check_parts(judgements, {"train": train, "calibrate": calibrate, "test": test}, truth, config)
-    examples = [Example(row.site, row.text, row.good) for row in judged]
-    model = QualityModel(fit_examples([examples[row] for row in np.flatnonzero(train)], config.classifier), {})
-    raw = np.array(model.score([example.text for example in examples]))
-    lengths = np.array([row.length for row in judged], dtype=np.float64)
-    curve = fit_curve(raw[calibrate], truth[calibrate])
-    by_length = fit_curve(_rank(lengths[train], lengths[train]), truth[train])
-    model.save(out / "quality.bin")
-    _score_all(config, corpus, model, curve, out, progress)
+    _check_parts(judgements, parts, truth, config)
+    learnt = [judged[row] for row in np.flatnonzero(train)]
+    model = QualityModel(fit_examples([Example(row.site, row.text, row.good) for row in learnt], config.classifier), {})
+    curve, measured = _calibrate(np.array(model.score([row.text for row in judged])), truth, parts)
+    stats = {"classifier": measured, "length alone": _measure_length(judged, truth, parts)}
+    if config.encoder is None:
+        model.save(out / "quality.bin")
+        _score_all(corpus, lambda text: sample(text, config.classifier), model.score, curve, out, progress)
+    else:
+        encoder = fit_encoder([(row.opening, row.good) for row in learnt], config.encoder, progress)
+        curve, stats["encoder"] = _calibrate(np.array(encoder.score([row.opening for row in judged])), truth, parts)
+        encoder.save(out / "encoder")
+        _score_all(corpus, config.encoder.opening, encoder.score, curve, out, progress)
     write_json(out / "stats.json", {
         "judged": len(judged), "good": int(truth.sum()), "sites": len({row.site for row in judged}),
-        "curve": {"slope": curve.slope, "intercept": curve.intercept},
-        "classifier": measure(curve(raw[test]), truth[test]),
-        "length alone": measure(by_length(_rank(lengths[test], lengths[train])), truth[test]),
+        "curve": {"slope": curve.slope, "intercept": curve.intercept}, **stats,
     })  # fmt: skip
+
+
+def _calibrate(raw: Values, truth: NDArray[np.bool_], parts: _Parts) -> tuple[Curve, dict[str, Any]]:
+    """The curve of a classifier's scores, and its measures on the documents that are kept for that."""
+    curve = fit_curve(raw[parts["calibrate"]], truth[parts["calibrate"]])
+    return curve, measure(curve(raw[parts["test"]]), truth[parts["test"]])
+
+
+def _measure_length(judged: Sequence[_Judged], truth: NDArray[np.bool_], parts: _Parts) -> dict[str, Any]:
+    lengths = np.array([row.length for row in judged], dtype=np.float64)
+    known, test = lengths[parts["train"]], parts["test"]
+    by_length = fit_curve(_rank(known, known), truth[parts["train"]])
+    return measure(by_length(_rank(lengths[test], known)), truth[test])
 
 
 def _rank(values: Values, among: Values) -> Values:
@@ -122,10 +142,11 @@ def _rank(values: Values, among: Values) -> Values:
 
 def _read(config: LabelledQualityConfig, corpus: Path, judgements: Path) -> list[_Judged]:
     scores = {row["id"]: row["score"] for row in read_jsonl(judgements)}
+    opening = config.encoder.opening if config.encoder else lambda _: ""
     return [
-        _Judged(_site(row), sample(row["text"], config.classifier), len(row["text"]), scores[row["id"]] >= config.good)
+        _Judged(_site(row), sample(text, config.classifier), opening(text), len(text), scores[row["id"]] >= config.good)
         for row in read_documents(corpus / "documents", ["id", "url", "text"])
-        if row["id"] in scores
+        if row["id"] in scores and (text := row["text"]) is not None
     ]
 
 
@@ -136,9 +157,7 @@ def _site(row: dict[str, Any]) -> str:
         return str(row["id"])
 
 
-def _check_parts(
-    judgements: Path, parts: dict[str, NDArray[np.bool_]], truth: NDArray[np.bool_], config: LabelledQualityConfig
-) -> None:
+def _check_parts(judgements: Path, parts: _Parts, truth: NDArray[np.bool_], config: LabelledQualityConfig) -> None:
     for name, part in parts.items():
         good, poor = int((part & truth).sum()), int((part & ~truth).sum())
         least = config.classifier.minimum_examples if name == "train" else 5
@@ -150,8 +169,9 @@ def _check_parts(
 
 
 def _score_all(
-    config: LabelledQualityConfig, corpus: Path, model: QualityModel, curve: Curve, out: Path, progress: Progress
-) -> None:
+    corpus: Path, view: Callable[[str], str], score: Callable[[list[str]], list[float]], curve: Curve, out: Path,
+    progress: Progress,
+) -> None:  # fmt: skip
     names: list[str] = []
     samples: list[str] = []
     scores: list[float] = []
@@ -160,13 +180,13 @@ def _score_all(
         for folder in folders:
             for row in read_documents(folder, ["id", "text"]):
                 names.append(row["id"])
-                samples.append(sample(row["text"], config.classifier))
+                samples.append(view(row["text"]))
                 if len(samples) >= _SCORED_AT_A_TIME:
-                    scores += curve(np.array(model.score(samples))).tolist()
+                    scores += curve(np.array(score(samples))).tolist()
                     samples.clear()
                 task.advance()
     if samples:
-        scores += curve(np.array(model.score(samples))).tolist()
+        scores += curve(np.array(score(samples))).tolist()
     table = pa.table({"id": names, "score": pa.array(scores, pa.float32())})
     with atomic_path(out / "scores.parquet") as temporary:
         pq.write_table(table, temporary, compression="zstd")

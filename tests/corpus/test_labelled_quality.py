@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from herd.cli import app
 from herd.corpus.documents import DocumentWriter, document_schema
+from herd.corpus.encoder import EncoderConfig, fit_encoder
 from herd.corpus.labelled_quality import (
     LabelledQualityConfig,
     calibration_error,
@@ -68,6 +69,26 @@ def test_the_classifier_is_measured_on_sites_it_never_saw(corpus: Path) -> None:
     assert sorted(scores["id"].to_pylist()) == sorted(f"d{n}" for n in range(600))
     assert 0 <= min(scores["score"].to_pylist()) < 0.2 < 0.8 < max(scores["score"].to_pylist()) <= 1
     assert (corpus / "out" / "quality.bin").stat().st_size > 0
+
+
+def test_a_transformer_from_nothing_and_from_its_own_weights(corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    judged = corpus / "judgements.jsonl"
+    shape = EncoderConfig(layers=1, dimension=32, heads=2, vocabulary=400, tokens=64, epochs=4, learning_rate=3e-3)
+    train_on_labels(LabelledQualityConfig(encoder=shape), corpus / "corpus", judged, tmp_path, Progress.silent())
+    stats = read_json(tmp_path / "stats.json")
+    assert stats["encoder"]["auc"] > stats["length alone"]["auc"] + 0.2
+    assert stats["encoder"]["calibration error"] < 0.16
+    assert stats["encoder"]["precision"]["low"] > 0.6
+    scores = pq.read_table(tmp_path / "scores.parquet")["score"].to_pylist()
+    assert (len(scores), len(set(scores)) > 100) == (600, True)
+    texts = ["because the theorem explains the method", "buy cheap click discount offer"]
+    again = fit_encoder([(texts[0], True)], shape.model_copy(
+        update={"weights": tmp_path / "encoder", "learning_rate": 1e-9, "epochs": 1}), Progress.silent())  # fmt: skip
+    high, low = again.score(texts)
+    assert high > low
+    with pytest.raises(HerdError, match="holds no encoder"):
+        fit_encoder([("a", True)], EncoderConfig(weights=corpus), Progress.silent())
 
 
 def test_wrong_labels_teach_nothing(corpus: Path, tmp_path: Path) -> None:
