@@ -47,6 +47,10 @@ PROVEN: frozenset[frozenset[Kind]] = frozenset(
         ("pp", "replicate"),
         ("pp", "cp"),
         ("pp", "tp"),
+        ("tp", "cp", "fsdp"),
+        ("tp", "pp", "fsdp"),
+        ("cp", "pp", "fsdp"),
+        ("tp", "cp", "pp"),
     )
 )
 """The combinations of kinds that ``tests/train/parallel`` holds against a single process; all others are refused."""

@@ -58,6 +58,10 @@ SLOW: dict[str, dict[str, Any]] = {
     "pp 2 x replicate 2": {"pp": 2, "dp": 2, "replicas": 2, "stages": 2, "micro_rows": 1},
     "pp 2 x fsdp 2, tied": {"pp": 2, "dp": 2, "stages": 2, "tied": True},
     "pp 2 x tp 2": {"pp": 2, "tp": 2, "stages": 2},
+    "tp 2 x cp 2 x fsdp 2": {"tp": 2, "cp": 2, "dp": 2},
+    "tp 2 x pp 2 x fsdp 2": {"tp": 2, "pp": 2, "dp": 2, "stages": 2},
+    "cp 2 x pp 2 x fsdp 2": {"cp": 2, "pp": 2, "dp": 2, "stages": 2},
+    "tp 2 x cp 2 x pp 2": {"tp": 2, "cp": 2, "pp": 2, "stages": 2},
     "pp 2 x tp 2, tied": {"pp": 2, "tp": 2, "tied": True},
 }
 
