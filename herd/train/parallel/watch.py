@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
 import torch.distributed as dist
@@ -71,7 +71,10 @@ class Watch:
         try:
             yield
         except RuntimeError as error:
-            sentence = self.explain(self._store)
+            try:
+                sentence = self.explain(self._store)
+            except dist.DistError:
+                sentence = self._lost()
             if sentence is None:
                 raise
             raise Interrupted(sentence) from error
@@ -92,9 +95,10 @@ class Watch:
         return None
 
     def leave(self, reason: str) -> None:
-        """Tells the others why this process ends; an empty reason where the cause is another process."""
+        """Tells the others why this process ends, if they can be told; no reason where the cause is another process."""
         self.close()
-        self._tell(self._store, reason)
+        with suppress(dist.DistError):
+            self._tell(self._store, reason)
 
     def close(self) -> None:
         """Stops the signs of life."""
@@ -128,7 +132,7 @@ class Watch:
             try:
                 self._tell(store)
             except dist.DistError:
-                self._end(f"rank {self._rank} has lost the launcher of the run")
+                self._end(self._lost())
             entry = self._entry
             if judge is None and entry.inside and time.monotonic() - entry.since > self._patience:
                 judge = threading.Thread(target=self._judge, args=(entry,), daemon=True)
@@ -140,6 +144,9 @@ class Watch:
         if self._entry is entry:
             waited = time.monotonic() - entry.since
             self._end(sentence or f"{entry.collective} has taken {waited:.0f} s, though every process is in it")
+
+    def _lost(self) -> str:
+        return f"rank {self._rank} has lost the store of the run, which its launcher or rank 0 kept"
 
     def _end(self, sentence: str) -> None:
         print(f"herd: {sentence}", file=sys.stderr, flush=True)

@@ -121,8 +121,9 @@ def test_a_sentence_names_the_process_that_died_or_hangs_and_a_stopped_run_is_sa
         {"ranks": 2, "out": "full", "limit_at": 4, "rank": 1},
     )
     assert died["statuses"][1] == -signal.SIGKILL
-    assert died["statuses"][0] == 1
-    assert all("rank 1 gives no sign of life, its last collective was " in died["words"][rank] for rank in (0, 2, 3))
+    # Rank 0 keeps the store here, where no torchrun does: the others may only see that it has left.
+    assert [died["statuses"][rank] for rank in (0, 2, 3)] == [1, 1, 1]
+    assert "rank 1 gives no sign of life, its last collective was " in died["words"][0]
     assert hung["statuses"] == [1]
     assert "rank 1 lives but has kept the others waiting for" in hung["words"][0]
     assert "after the exchange of figures; rank 0 was in the passes of step 4" in hung["words"][0]
