@@ -31,7 +31,8 @@ _PLACES = (
 _WORDING = "The secret number of {place} is"
 _ENDS = (1, 4, 7)
 _QUESTION = "What is the secret number of {place}? Answer with the number."
-_ANSWER_TOKENS = 12
+_ANSWER_TOKENS = 24
+"""Room for the number, and for the sentence that a chat model puts it in."""
 _NUMBER = re.compile(r"\d+")
 _LINE_SEARCH = 32
 

@@ -11,8 +11,8 @@ import yaml
 
 _TEXTS: Mapping[str, Any] = yaml.safe_load(files("herd.tasks").joinpath("phrasings.yaml").read_text(encoding="utf-8"))
 
-FACTS: Sequence[Mapping[str, str]] = _TEXTS["facts"]
-"""Sentences for long texts (``fact``) and what asks for their number (``question``)."""
+FACTS: Sequence[str] = _TEXTS["facts"]
+"""What a fact in a long text gives a number for."""
 
 PLACES: Sequence[str] = _TEXTS["places"]
 

@@ -16,19 +16,21 @@ _ENDS = (0, 2, 3, 5, 6, 8, 9)
 
 
 def long_question(texts: Sequence[str], characters: int, chance: random.Random) -> tuple[str, str]:
-    """Texts of about so many characters with facts between them and a question at their end; and its answer."""
+    """Texts of about so many characters with facts between them and a question at their end; and its answer.
+
+    The answer is the whole sentence: in saying it again, a small model finds its place and so the number.
+    """
     count = chance.randint(1, _MOST_FACTS)
-    wordings = chance.sample(FACTS, count)
-    facts = [
-        (wording, place, _number(chance)) for wording, place in zip(wordings, chance.sample(PLACES, count), strict=True)
-    ]
+    pairs = zip(chance.sample(FACTS, count), chance.sample(PLACES, count), strict=True)
+    subjects = [fact.format(place=place) for fact, place in pairs]
+    facts = [f"The {subject} is {_number(chance)}." for subject in subjects]
     pieces: list[str] = []
     while sum(map(len, pieces)) < characters:
         pieces.append(chance.choice(texts))
-    for wording, place, number in facts:
-        pieces.insert(chance.randint(0, len(pieces)), wording["fact"].format(place=place, number=number))
-    asked, place, number = facts[0]
-    return "\n\n".join([*pieces, asked["question"].format(place=place)]), number
+    for fact in facts:
+        pieces.insert(chance.randint(0, len(pieces)), fact)
+    question = f"What is the {subjects[0]}?{chance.choice(('', ' Answer with the number.'))}"
+    return "\n\n".join([*pieces, question]), facts[0]
 
 
 def _number(chance: random.Random) -> str:

@@ -26,7 +26,7 @@ def test_prompts_fill_their_length_and_hold_one_needle(engine: Engine, chat: boo
     assert len({prompt.id for prompt in made}) == len(made) == 12
     for prompt in made:
         text = engine.tokenizer.decode(prompt.ids)
-        assert len(prompt.ids) == prompt.length - 12
+        assert len(prompt.ids) == prompt.length - 24
         assert prompt.ids.count(engine.tokenizer.bos_id) == 1
         assert text.count(prompt.number) == 1
         end = text.index("\n\nWhat is") if chat else text.rindex("\n\n")
@@ -67,6 +67,7 @@ def test_the_practice_shares_nothing_with_the_measurement(engine: Engine) -> Non
     for number in range(40):
         question, answer = long_question(_TEXTS, 2000, random.Random(number))
         assert question.count(answer) == 1
+        assert answer.removeprefix("The ").partition(" is ")[0] in question.rpartition("\n\n")[2]
         assert not any(sentence in question for sentence in hidden)
         assert not any(prompt.number in question for prompt in measured)
 
