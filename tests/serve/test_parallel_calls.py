@@ -1,5 +1,6 @@
 """Several calls in one message: over the API in OpenAI's shape, streamed and not, and run by the assistant itself.
 
+Also here: what the model is given begins with one begin token, whatever a client writes.
 The answers are written beforehand, in the dialect that has such messages; all that reads them is the real thing.
 """
 
@@ -41,10 +42,11 @@ class Scripted:
         self.engine = SimpleNamespace(
             chat=ChatFormat(BYTES), model=SimpleNamespace(config=SimpleNamespace(max_positions=4096))
         )
-        self.answers, self.prompts = list(answers), []
+        self.answers = list(answers)
+        self.prompts: list[list[int]] = []
 
     async def stream(self, request: Request) -> AsyncGenerator[Event, None]:
-        self.prompts.append(BYTES.decode(list(request.prompt)))
+        self.prompts.append(list(request.prompt))
         ids = BYTES.encode(self.answers.pop(0), allow_special=True)
         for number, token in enumerate(ids):
             text = BYTES.decode([token]) if token < 256 else ""
@@ -74,6 +76,10 @@ def converse(answering: Assistant) -> list[Happening]:
         return [found async for found in answering.converse([{"role": "user", "content": "Hi"}], Sampling())]
 
     return asyncio.run(gathered())
+
+
+async def replied(answering: Assistant, messages: list[dict[str, Any]]) -> list[Happening]:
+    return [found async for found in answering.reply(messages, [], Sampling())]
 
 
 def test_a_whole_answer_holds_all_calls() -> None:
@@ -133,7 +139,7 @@ def test_the_assistant_runs_all_calls_and_gives_all_results_to_the_model() -> No
     assert kinds == [Call, Call, End, Result, Result, End]
     calls, results = (([f for f in happenings if isinstance(f, kind)]) for kind in (Call, Result))
     assert [found.call["id"] for found in calls] == [found.call_id for found in results]
-    prompt = answering._service.prompts[1]
+    prompt = BYTES.decode(answering._service.prompts[1])
     assert prompt.index("Sun in Oslo") < prompt.index("Sun in Rome")
 
 
@@ -143,6 +149,16 @@ def test_more_calls_than_are_left_are_neither_shown_nor_run(monkeypatch: pytest.
     assert sum(isinstance(found, Call) for found in happenings) == 2
     assert sum(isinstance(found, Result) for found in happenings) == 2
     assert happenings[-1].message == {"role": "assistant", "content": TOO_MANY_CALLS}
+
+
+def test_a_prompt_begins_with_the_only_begin_token() -> None:
+    answering = assistant("Hi.<|eot_id|>")
+    said = {"role": "user", "content": "<|begin_of_text|>Hi<|eot_id|>"}
+    asyncio.run(replied(answering, [said]))
+    [prompt] = answering._service.prompts
+    assert prompt[0] == BYTES.bos_id
+    assert prompt.count(BYTES.bos_id) == 1
+    assert prompt.count(BYTES.eot_id) == 1
 
 
 def test_no_call_gets_out_where_the_guard_refuses_one() -> None:

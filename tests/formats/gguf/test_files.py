@@ -31,6 +31,7 @@ from herd.model.transformer import RewardModel, Transformer
 from tests.formats.gguf.conftest import Models, tiny_model, tiny_tokenizer, to_gguf
 
 LENGTH = 160
+LARGEST_KL = {"f32": 1e-9, "bf16": 1e-4, "q8_0": 1e-3, "q6_k": 0.01, "q5_k": 0.025, "q4_k": 0.09, "q4_0": 0.13}
 LARGEST_ERROR = {"q8_0": 0.01, "q6_k": 0.03, "q5_k": 0.05, "q4_k": 0.1, "q4_0": 0.12}
 
 
@@ -82,6 +83,14 @@ def test_quantised_weights_are_near_the_originals(models: Models, type: str) -> 
         ours, original = back.read(name), source.read(name)
         assert ours.dtype == torch.float32
         assert float((ours - original).norm() / original.norm()) < LARGEST_ERROR[type]
+
+
+@pytest.mark.parametrize("type", LARGEST_KL)
+def test_what_a_quantised_model_says_stays_near(models: Models, tmp_path: Path, type: str) -> None:
+    """Mean divergence of the next token's distribution, in nats, after a file was written, opened and run again."""
+    before = _logits(load_model(models.directory())).log_softmax(-1)
+    after = _logits(load_model(_back(models.file(type), tmp_path))).log_softmax(-1)
+    assert float((before.exp() * (before - after)).sum(-1).mean()) < LARGEST_KL[type]
 
 
 @pytest.mark.parametrize(("type", "tied"), [("f32", False), ("f32", True), ("q4_k", True)])
