@@ -10,7 +10,7 @@ mixes share their seeds, so that differences are paired.  A mix that is added ru
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
 from functools import partial
 from pathlib import Path
@@ -108,7 +108,7 @@ class MixSearch(Config):
         )
 
 
-def load_mix_search(name: str, overrides: list[str]) -> MixSearch:
+def load_mix_search(name: str, overrides: Sequence[str] = ()) -> MixSearch:
     """Reads the recipe by the name of a shipped one or by its path."""
     recipe = load_yaml(MixSearch, recipe_path(name), overrides)
     return grow_seeds(recipe, recipe.seed)
