@@ -64,6 +64,8 @@ class FaultySource(PretrainSource):
         if step == self._fault.get("hang_at"):
             time.sleep(3600)
         if step == self._fault.get("limit_at"):
+            while not list(self._notes.parent.glob("checkpoints/*/checkpoint.json")):  # it may still be written
+                time.sleep(0.01)
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
         if step == self._fault.get("stop_at"):
             os.kill(os.getpid(), signal.SIGTERM)
