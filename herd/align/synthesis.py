@@ -171,11 +171,12 @@ def swap(task: Task, bank: Sequence[_Page], chance: random.Random) -> tuple[Task
 
 
 def _readings(config: SynthesisConfig, bank: Sequence[_Page]) -> Iterator[_Draft]:
-    """Questions about a fact between many pages, of every length up to the longest, answered without a tool."""
+    """Questions about a fact between many pages, more often between more of them, answered without a tool."""
     texts = [f"{page.heading}\n{page.sentence} {page.rest}".strip() for page in bank]
     for number in range(config.readings if texts else 0):
         chance = random_from(config.seed, "synthesis", "reading", number)
-        question, answer = long_question(texts, chance.randint(0, config.reading), chance)
+        characters = round(chance.triangular(0, config.reading, config.reading))
+        question, answer = long_question(texts, characters, chance)
         messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         yield _Draft(messages, [], f"reading-{number}", "reading", "reading")
 
