@@ -122,22 +122,23 @@ def problem_of_call(name: str, arguments: str, tools: Sequence[str]) -> str | No
 
 def _take_apart(task: Task, trajectory: Sequence[Message]) -> _Dialogue:
     results, calls, bad, answer = [], [], [], None
-    name = ""
+    names: dict[str, str] = {}
     for message in trajectory:
         if message["role"] == "tool":
-            results.append((name, str(message.get("content") or "")))
+            results.append((names.get(str(message.get("tool_call_id")), ""), str(message.get("content") or "")))
         if message["role"] != "assistant":
             continue
         answer = None
         if message.get("malformed"):
             bad.append(f"a malformed message: {message['malformed']}")
         elif message.get("tool_calls"):
-            function = message["tool_calls"][0]["function"]
-            name = function["name"]
-            if problem := problem_of_call(name, function["arguments"], task.tools):
-                bad.append(problem)
-            else:
-                calls.append((name, json.loads(function["arguments"]).get(_ARGUMENT.get(name, ""), "")))
+            for call in message["tool_calls"]:
+                name, arguments = call["function"]["name"], call["function"]["arguments"]
+                names[str(call.get("id"))] = name
+                if problem := problem_of_call(name, arguments, task.tools):
+                    bad.append(problem)
+                else:
+                    calls.append((name, json.loads(arguments).get(_ARGUMENT.get(name, ""), "")))
         else:
             answer = _clean_answer(message)
     return _Dialogue(answer if trajectory and trajectory[-1]["role"] == "assistant" else None, results, calls, bad)

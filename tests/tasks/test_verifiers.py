@@ -58,6 +58,13 @@ def with_call(name: str, arguments: Any) -> Callable[[Messages], Messages]:
     return change
 
 
+def calling_besides(messages: Messages) -> Messages:
+    changed = copy.deepcopy(messages)
+    call = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    next(message for message in changed if "tool_calls" in message)["tool_calls"].append(call)
+    return changed
+
+
 def calling_first(messages: Messages) -> Messages:
     call = {"id": "c", "type": "function", "function": {"name": "python", "arguments": '{"code": "1"}'}}
     step = [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": "completed"}]
@@ -81,6 +88,7 @@ SPOILED: list[tuple[str, Callable[[Messages], Messages], str, str]] = [
     ("lookup", malformed, "correct", "malformed"),
     ("lookup", with_call("weather", {"query": "x"}), "well_formed", "not on"),
     ("lookup", with_call("search", {"text": "x"}), "well_formed", "search takes query"),
+    ("lookup", calling_besides, "well_formed", "not on"),
     ("lookup", with_call("search", {"query": 3}), "well_formed", "search takes query"),
     ("arithmetic", answer_with("7"), "correct", "right number"),
     ("arithmetic", answer_with("I cannot say."), "correct", "right number"),
@@ -220,6 +228,14 @@ def test_a_search_asks_in_the_very_characters_of_the_question(tasks: Tasks, tool
         assert query.startswith(" ") or f" {query}" not in task.question
         spaced += query.startswith(" ")
     assert spaced > len(asked) / 2
+
+
+def test_all_calls_of_one_message_count_and_results_belong_to_their_calls(tasks: Tasks, tools: Tools) -> None:
+    task, messages = solved(tasks, tools, "two_step")[0]
+    user, first, found, second, computed, answer = messages
+    together = {"role": "assistant", "content": None, "tool_calls": [*first["tool_calls"], *second["tool_calls"]]}
+    verdict = verify(task, [user, together, computed, found, answer])
+    assert (verdict.correct, verdict.well_formed, verdict.grounded, verdict.calls) == (True, True, True, 2)
 
 
 def test_an_expression_is_begun_as_in_the_question(tasks: Tasks, tools: Tools) -> None:
