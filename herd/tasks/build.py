@@ -50,7 +50,7 @@ class TasksConfig(SplitConfig):
     system: str = ""
     longest_two_step_sentence: int = Field(default=80, ge=20, le=400)
     train: Counts = Counts(
-        lookup=3000, arithmetic=5000, two_step=2500, unknown=800, refuse=1500, borderline=1600, talk=300, injection=500
+        lookup=3500, arithmetic=3000, two_step=4000, unknown=800, refuse=1500, borderline=1600, talk=300, injection=500
     )
     calibration: Counts = Counts()
     test: Counts = Counts(

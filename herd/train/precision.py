@@ -1,4 +1,4 @@
-"""In which numbers a step multiplies: bf16 where the machine has instructions for it, fp32 elsewhere.
+"""In which numbers a step multiplies: bf16 on an accelerator that has instructions for it, fp32 elsewhere.
 
 Only the products are rounded; weights, gradients, optimiser, norms and losses stay in fp32 (paper, section 3.3.1).
 
@@ -22,7 +22,8 @@ def in_precision(precision: Precision, device: torch.device) -> AbstractContextM
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether products of bf16 are faster than those of fp32: emulated ones would be slower."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    """Whether a step with products in bf16 is the faster one.
+
+    Emulated, it never is; and on a CPU attention's backward pass loses in bf16 more than the products win.
+    """
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
