@@ -25,6 +25,14 @@ from herd.serve.terminal import Flow, _wait_for_line, clean, talk
 from herd.tools.sandbox import Sandbox
 
 
+@pytest.fixture(autouse=True)
+def _heeds_ctrl_c() -> Iterator[None]:
+    """A test run that a shell put into the background ignores Ctrl-C, and so would all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_a_conversation_with_a_tool(run_directory: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # noqa: ANN001
     monkeypatch.setattr("sys.stdin", io.StringIO("What does json.dumps do?\n/new\n\nHello\n/quit\n"))
     talk(run_directory / "chat")
