@@ -126,12 +126,17 @@ def test_a_corpus_without_addresses_is_named(tmp_path: Path) -> None:
         learn(LearnConfig(), [tmp_path / "corpus"], tmp_path / "out", Progress.silent())
 
 
-def test_curation_keeps_blocked_pages_out_and_says_why(tmp_path: Path) -> None:
-    writer = PageWriter(tmp_path / "pages" / "pages")
-    for n in range(30):
-        writer.add(Page(f"https://{'bad' if n % 3 else 'good'}.org/{n}", "web", "text", prose(n, 90)))
+def write_pages(folder: Path, sites: list[str]) -> None:
+    """One page for each of ``sites``, beside the list that blocks some."""
+    writer = PageWriter(folder / "pages" / "pages")
+    for n, site in enumerate(sites):
+        writer.add(Page(f"https://{site}.org/{n}", "web", "text", prose(n, 90)))
     writer.close()
-    blocked(tmp_path)
+    blocked(folder)
+
+
+def test_curation_keeps_blocked_pages_out_and_says_why(tmp_path: Path) -> None:
+    write_pages(tmp_path, ["good", "bad", "bad"] * 10)
     config = CurateConfig.model_validate(
         {"workers": 1, "quality": {"drop": 0}, "blocklists": [str(tmp_path / "list.txt")]}
     )
@@ -145,11 +150,7 @@ def test_curation_keeps_blocked_pages_out_and_says_why(tmp_path: Path) -> None:
 
 
 def test_a_changed_list_is_a_reason_to_run_again(tmp_path: Path) -> None:
-    writer = PageWriter(tmp_path / "pages" / "pages")
-    for n in range(12):
-        writer.add(Page(f"https://good.org/{n}", "web", "text", prose(n, 90)))
-    writer.close()
-    blocked(tmp_path)
+    write_pages(tmp_path, ["good"] * 12)
     line = ["curate", str(tmp_path / "pages"), "--out", str(tmp_path / "out"), "--set", "quality.drop=0.0"]
     line += ["--set", f"blocklists=[{tmp_path}/list.txt]"]
     assert CliRunner().invoke(app, line).exit_code == 0
