@@ -13,6 +13,7 @@ On several processes, all of them call it:
 """
 
 import shutil
+from bisect import bisect_left
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,13 @@ class RowsFrom(Config):
     rows: int = Field(gt=0)
 
 
+class MixFrom(Config):
+    """From this share of the run's tokens on, the next step being the first, the data come from another mix."""
+
+    share: float = Field(gt=0, lt=1)
+    mix: Mix
+
+
 class PretrainConfig(Config):
     """One stretch of training on documents.
 
@@ -66,6 +74,7 @@ class PretrainConfig(Config):
     warmup: float = Field(0.02, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     optimizer: OptimizerConfig = OptimizerConfig()
     mix: Mix = Mix()
+    curriculum: tuple[MixFrom, ...] = Field((), description="mixes that take over on the way")
     average: AverageConfig = AverageConfig()
     micro_tokens: int = Field(4096, gt=0)
     held_out_tokens: int = Field(40_000, gt=0, description="held-out tokens of each domain that are measured")
@@ -79,10 +88,13 @@ class PretrainConfig(Config):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _ramp_ascends(self) -> "PretrainConfig":
+    def _shares_ascend(self) -> "PretrainConfig":
         shares = [step.share for step in self.batch]
         if not shares or shares[0] != 0 or sorted(set(shares)) != shares:
             raise ValueError("batch must begin at share 0 and its shares must ascend")
+        changes = [change.share for change in self.curriculum]
+        if sorted(set(changes)) != changes:
+            raise ValueError("the shares of curriculum must ascend")
         return self
 
     def schedule(self) -> TrainConfig:
@@ -128,9 +140,7 @@ def pretrain(
     shape = start if isinstance(start, ModelConfig) else load_config(start)
     _check_vocabulary(tokens, shape, start)
     processes = _processes(mesh, launch, shape, schedule)
-    stream = TokenStream(
-        config.mix.sources(open_shards(tokens), schedule.tokens()), config.seed, config.sequence_length
-    )
+    stream = _stream(config, schedule, tokens)
     held_out: HeldOut = HeldOutLoss(tokens, stream, config, processes)
     source = PretrainSource(stream, schedule.batch, config.micro_tokens, processes.data_index, processes.data_parts)
     whole = _begin(start, config)
@@ -198,6 +208,25 @@ def _check_vocabulary(tokens: Path, shape: ModelConfig, start: ModelConfig | Pat
         )
 
 
+def _stream(config: PretrainConfig, schedule: TrainConfig, tokens: Path) -> TokenStream:
+    """The samples of a run; a change of the mix waits for the step that begins at its share of the tokens or later."""
+    rows_before = schedule.batch.rows_before
+    total, mixes = rows_before(schedule.steps), {0: config.mix}
+    for change in config.curriculum:
+        first = rows_before(bisect_left(range(schedule.steps), change.share * total, key=rows_before))
+        if first == total or first in mixes:
+            raise HerdError(
+                f"curriculum: the mix from share {change.share} on gets no step of its own among {schedule.steps}"
+            )
+        mixes[first] = change.mix
+    shards, ends = open_shards(tokens), [*mixes, total][1:]
+    sources = {
+        first: mix.sources(shards, (end - first) * config.sequence_length)
+        for (first, mix), end in zip(mixes.items(), ends, strict=True)
+    }
+    return TokenStream(sources.pop(0), config.seed, config.sequence_length, sources)
+
+
 def _processes(mesh: "MeshConfig | None", launch: Alone, shape: ModelConfig, schedule: TrainConfig) -> OneProcess:
     if mesh is None and launch.count == 1:
         return OneProcess()
@@ -228,25 +257,24 @@ def _begin(start: ModelConfig | Path, config: PretrainConfig) -> Transformer:
 
 
 def _mix_figures(stream: TokenStream, schedule: TrainConfig) -> dict[str, Any]:
-    shares: dict[str, float] = {}
-    for source, share in zip(stream.sources, stream.shares, strict=True):
-        shares[source.shard.name] = shares.get(source.shard.name, 0.0) + share
     samples = schedule.batch.rows_before(schedule.steps)
-    return {"mix": shares, "epochs": stream.epochs(samples), "sequence_length": schedule.sequence_length}
+    return {
+        "mix": stream.mix(samples),
+        "epochs": stream.epochs(samples),
+        "sequence_length": schedule.sequence_length,
+    }
 
 
 class HeldOutLoss:
-    """Held-out nats per token of every domain, and their mean in the proportions of the training mix."""
+    """Held-out nats per token of every domain, and their mean in the proportions of the whole run's mix."""
 
     def __init__(
         self, tokens: Path, stream: TokenStream, config: PretrainConfig, processes: OneProcess | None = None
     ) -> None:
-        self.processes = processes or OneProcess()
-        self.shares: dict[str, float] = {}
+        self.processes, schedule = processes or OneProcess(), config.schedule()
         shards = open_shards(tokens, "heldout") if any((tokens / "heldout").glob("*.bin")) else {}
-        for source, share in zip(stream.sources, stream.shares, strict=True):
-            if len(shards.get(source.shard.name, ())):
-                self.shares[source.shard.name] = self.shares.get(source.shard.name, 0.0) + share
+        mix = stream.mix(schedule.batch.rows_before(schedule.steps))
+        self.shares = {name: share for name, share in mix.items() if len(shards.get(name, ()))}
         self.batches = {
             name: list(
                 held_out_batches(shards[name], config.sequence_length, config.micro_tokens, config.held_out_tokens)

@@ -8,11 +8,12 @@ Nothing is remembered from sample to sample, so a run resumes anywhere, on any n
 Within a domain the documents of an epoch are shuffled and laid end to end, epoch after epoch; this line is cut into
 windows of the sequence length, and the windows of an epoch are shuffled again, so that the pieces of one long document
 do not follow one another. Every token of an epoch is the input of exactly one sample. The domains take turns by a
-periodic table whose counts are the mix's proportions.
+periodic table whose counts are the mix's proportions. Where the mix changes at a sample, another table takes over, and
+every domain goes on with the next window of its line.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
@@ -61,7 +62,7 @@ class Mix(Config):
     weights: dict[str, float] = Field(default_factory=dict)
     """Share of each domain in the tokens; empty: every domain by its size. Domains without documents are left out."""
     max_epochs: float | None = Field(default=None, gt=0)
-    """No domain is repeated more often than this in a run; what it cannot give, the others give."""
+    """No domain is repeated more often than this while the mix holds; what it cannot give, the others give."""
     best_fraction: float = Field(default=1.0, gt=0, le=1)
     """The share of each domain's documents that is kept, best quality first: for annealing."""
     min_tokens: int = Field(default=0, ge=0)
@@ -149,6 +150,11 @@ class _Line:
         if not self.tokens:
             raise HerdError(f"{self.shard.path}: has no tokens to train on")
 
+    def has(self, source: Source) -> bool:
+        """Whether the documents are those of ``source``."""
+        numbers = np.arange(len(source.shard)) if source.documents is None else source.documents
+        return self.shard is source.shard and np.array_equal(self._numbers, numbers)
+
     def window(self, number: int) -> int:
         """Where on the line the ``number``-th sample begins.
 
@@ -195,54 +201,113 @@ def _keep(kept: OrderedDict[int, Value], key: int, value: Value) -> None:
         kept.popitem(last=False)
 
 
-class TokenStream:
-    """Samples of a mix of sources; see the module's text."""
+class _Stretch:
+    """Samples that are shared out among the same lines in the same proportions: those from ``first`` on."""
 
-    def __init__(self, sources: Sequence[Source], seed: int, sequence_length: int) -> None:
-        """Raises ``HerdError`` if there is no source, or one has no tokens or no positive weight."""
-        if not sources or any(source.weight <= 0 for source in sources):
-            raise HerdError("a stream needs at least one source, each with a positive weight")
-        self.sequence_length = sequence_length
-        self.sources = tuple(sources)
+    def __init__(
+        self, first: int, sources: Sequence[Source], lines: Sequence[_Line], before: Mapping[_Line, int]
+    ) -> None:
         whole = sum(source.weight for source in sources)
+        self.first, self.lines = first, lines
         self.shares = tuple(source.weight / whole for source in sources)
-        names = [f"{number}:{source.shard.name}" for number, source in enumerate(sources)]
-        self._lines = [_Line(source, name, seed, sequence_length) for source, name in zip(sources, names, strict=True)]
+        self._before = [before.get(line, 0) for line in lines]
 
     @cached_property
     def _turns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For one period: whose turn it is, how many turns that source had before, and the turns of every source."""
+        """For one period: whose turn it is, how many turns that line had before, and the turns of every line."""
         turns = turn_table(self.shares)
         before = np.empty_like(turns)
-        for source in range(len(self.shares)):
-            mine = turns == source
+        for line in range(len(self.shares)):
+            mine = turns == line
             before[mine] = np.arange(int(mine.sum()))
         return turns, before, np.bincount(turns, minlength=len(self.shares))
 
-    def place(self, number: int) -> tuple[int, int]:
-        """The source of a sample, and which of that source's samples it is."""
+    def place(self, number: int) -> tuple[_Line, int]:
+        """The line of a sample, and which of all of that line's samples it is."""
         turns, before, counts = self._turns
-        period, phase = divmod(number, len(turns))
-        source = int(turns[phase])
-        return source, period * int(counts[source]) + int(before[phase])
+        period, phase = divmod(number - self.first, len(turns))
+        line = int(turns[phase])
+        return self.lines[line], self._before[line] + period * int(counts[line]) + int(before[phase])
+
+    def taken(self, samples: int) -> dict[_Line, int]:
+        """How many of the stretch's first ``samples`` samples each line gives."""
+        turns, _, counts = self._turns
+        periods, rest = divmod(samples, len(turns))
+        taken = periods * counts + np.bincount(turns[:rest], minlength=len(counts))
+        return dict(zip(self.lines, taken.tolist(), strict=True))
+
+
+class TokenStream:
+    """Samples of a mix of sources, which may change on the way; see the module's text."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        seed: int,
+        sequence_length: int,
+        later: Mapping[int, Sequence[Source]] | None = None,
+    ) -> None:
+        """``later`` has the sources that take over, by the number of their first sample.
+
+        Documents that were sources before go on where they were.  Raises ``HerdError`` if there is no source, or one
+        has no tokens or no positive weight.
+        """
+        self.sequence_length = sequence_length
+        self._seed = seed
+        self._lines: list[_Line] = []
+        self._stretches: list[_Stretch] = []
+        before: dict[_Line, int] = {}
+        for first, given in sorted({0: sources, **(later or {})}.items()):
+            if not given or any(source.weight <= 0 for source in given):
+                raise HerdError("a stream needs at least one source, each with a positive weight")
+            if self._stretches:
+                ended = self._stretches[-1]
+                for line, count in ended.taken(first - ended.first).items():
+                    before[line] = before.get(line, 0) + count
+            self._stretches.append(_Stretch(first, given, self._lines_of(given), before))
+
+    def _lines_of(self, sources: Sequence[Source]) -> list[_Line]:
+        """A line for each source: one that an earlier stretch has had of the same documents, or a new one."""
+        lines: list[_Line] = []
+        for source in sources:
+            line = next((line for line in self._lines if line.has(source) and line not in lines), None)
+            if line is None:
+                name = f"{len(self._lines)}:{source.shard.name}"
+                line = _Line(source, name, self._seed, self.sequence_length)
+                self._lines.append(line)
+            lines.append(line)
+        return lines
 
     def sample(self, number: int) -> Sample:
         """The sample of that number, from 0 without an end."""
-        source, index = self.place(number)
-        line = self._lines[source]
+        stretch = next(stretch for stretch in reversed(self._stretches) if stretch.first <= number)
+        line, index = stretch.place(number)
         tokens, lengths = line.read(line.window(index), self.sequence_length + 1)
         return Sample(tokens, lengths, line.shard.name)
 
     def epochs(self, samples: int) -> dict[str, float]:
         """How often each domain's documents are passed in the first ``samples`` samples."""
-        turns, _, counts = self._turns
-        periods, rest = divmod(samples, len(turns))
-        done = periods * counts + np.bincount(turns[:rest], minlength=len(counts))
         passed: dict[str, float] = {}
-        for line, count in zip(self._lines, done, strict=True):
-            name = line.shard.name
-            passed[name] = passed.get(name, 0.0) + float(count) * self.sequence_length / line.tokens
+        for stretch, count in self._within(samples):
+            for line, taken in stretch.taken(count).items():
+                name = line.shard.name
+                passed[name] = passed.get(name, 0.0) + float(taken) * self.sequence_length / line.tokens
         return passed
+
+    def mix(self, samples: int) -> dict[str, float]:
+        """The share of each domain in the first ``samples`` samples, as it was asked for."""
+        mix: dict[str, float] = {}
+        for stretch, count in self._within(samples):
+            for line, share in zip(stretch.lines, stretch.shares, strict=True):
+                mix[line.shard.name] = mix.get(line.shard.name, 0.0) + share * (count / samples)
+        return mix
+
+    def _within(self, samples: int) -> Iterator[tuple[_Stretch, int]]:
+        """The stretches of the first ``samples`` samples, and how many of these each has."""
+        ends = [stretch.first for stretch in self._stretches[1:]] + [samples]
+        for stretch, end in zip(self._stretches, ends, strict=True):
+            if stretch.first < samples:
+                yield stretch, min(end, samples) - stretch.first
 
 
 def turn_table(shares: Sequence[float], period: int = _PERIOD) -> np.ndarray:

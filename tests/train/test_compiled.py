@@ -34,6 +34,7 @@ def test_compiled_layers_agree_with_eager_ones_and_are_compiled_once() -> None:
     model = Transformer(ModelConfig(vocab_size=64, dim=32, layers=3, heads=2, kv_heads=1, ffn_dim=48))
     model.init_weights(0)
     speed = CompiledLayers(model)
+    torch._dynamo.reset()  # what another test compiled in this process would serve here too
     torch._dynamo.utils.counters.clear()
     for lengths in ([31, 8], [5, 5, 5], [64]):
         tokens = torch.arange(sum(lengths)) % 61

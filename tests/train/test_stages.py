@@ -1,6 +1,7 @@
 """Training on documents as a stage: from shards to a model that others can read, and on from there."""
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from herd.foundation.progress import Progress
 from herd.model.config import ModelConfig
 from herd.train.average import AverageConfig
 from herd.train.schedule import OptimizerConfig
-from herd.train.stages import PretrainConfig, RowsFrom, pretrain
+from herd.train.stages import MixFrom, PretrainConfig, RowsFrom, pretrain
+from herd.train.stream import Mix
 
 SILENT = Progress.silent()
 VOCABULARY = 600
@@ -44,6 +46,33 @@ def test_shares_become_steps_and_keep_the_tokens() -> None:
     schedule = CONFIG.schedule()
     assert [(step.step, step.rows) for step in schedule.batch.ramp] == [(0, 2), (78, 4)]
     assert abs(schedule.tokens() - CONFIG.tokens) <= 4 * 64
+
+
+def test_a_curriculum_changes_the_mix_at_its_step_and_is_refused_where_it_has_none(
+    artifacts: tuple[Path, Path], tmp_path: Path
+) -> None:
+    tokens, tokenizer = shutil.copytree(artifacts[0], tmp_path / "tokens"), artifacts[1]
+    for file in (tokens / "train").glob("general.*"):
+        shutil.copy(file, file.with_name(file.name.replace("general", "code")))
+    (tmp_path / "one").mkdir()
+    first, then = Mix(weights={"general": 0.5, "code": 0.5}), Mix(weights={"code": 1.0})
+    config = CONFIG.model_copy(
+        update={
+            "tokens": 2560,
+            "mix": first,
+            "curriculum": (MixFrom(share=0.45, mix=then),),
+            "average": AverageConfig(),
+        }
+    )
+    pretrain(config, SHAPE, tokens, tokenizer, tmp_path / "one", SILENT)
+    # 15 steps: ten of two rows, five of four.  The change waits for step 9, the first that begins at 18 rows or more.
+    figures = read_json(tmp_path / "one" / "stats.json")
+    assert figures["mix"] == pytest.approx({"general": 9 / 40, "code": 31 / 40})
+    late = config.model_copy(update={"curriculum": (MixFrom(share=0.99, mix=then),)})
+    with pytest.raises(HerdError, match=r"the mix from share 0.99 on gets no step of its own among 15"):
+        pretrain(late, SHAPE, tokens, tokenizer, tmp_path / "late", SILENT)
+    with pytest.raises(ValueError, match="the shares of curriculum must ascend"):
+        PretrainConfig(tokens=1, curriculum=[{"share": 0.5, "mix": {}}, {"share": 0.2, "mix": {}}])
 
 
 def test_a_model_learns_is_saved_averaged_and_goes_on_at_a_greater_length(

@@ -74,6 +74,40 @@ def test_every_epoch_puts_other_documents_together(tmp_path: Path) -> None:
     assert len(neighbours[1] & neighbours[2]) < 5
 
 
+def test_the_mix_changes_at_its_sample_and_no_document_is_lost_or_read_again(tmp_path: Path) -> None:
+    general, code = make_shard(tmp_path, "general", [48] * 8), make_shard(tmp_path, "code", [48] * 4, first_id=1000)
+    math = make_shard(tmp_path, "math", [48] * 4, first_id=2000)
+    later = {
+        8: [Source(code, 0.5), Source(general, 0.5)],
+        20: [Source(math, 0.75), Source(general, 0.25)],
+    }
+    first = [Source(general, 0.75), Source(code, 0.25)]
+    stream = TokenStream(first, 3, 16, later)
+    domains = [stream.sample(number).domain for number in range(36)]
+    counted = [dict(Counter(domains[start:end])) for start, end in ((0, 8), (8, 20), (20, 36))]
+    assert counted == [{"general": 6, "code": 2}, {"code": 6, "general": 6}, {"math": 12, "general": 4}]
+    # 16 of the 24 windows of general are read, all of code's 12 but 4, and all of math's: none twice.
+    seen = Counter(token for number in range(36) for token in stream.sample(number).tokens[:-1].tolist() if token > END)
+    assert set(seen.values()) == {1}
+    assert stream.epochs(36) == pytest.approx({"general": 16 / 24, "code": 8 / 12, "math": 1.0})
+    assert stream.mix(36) == pytest.approx({"general": 16 / 36, "code": 8 / 36, "math": 12 / 36})
+    assert stream.mix(8) == {"general": 0.75, "code": 0.25}
+    # Up to the change, the samples are those of the first mix alone, and each can be asked for by itself.
+    alone = TokenStream(first, 3, 16)
+    for number in np.random.default_rng(0).permutation(36):
+        own = TokenStream(first, 3, 16, later).sample(int(number)).tokens
+        assert own.tolist() == stream.sample(int(number)).tokens.tolist()
+        assert number >= 8 or own.tolist() == alone.sample(int(number)).tokens.tolist()
+
+
+def test_other_documents_of_a_domain_are_a_line_of_their_own(tmp_path: Path) -> None:
+    shard = make_shard(tmp_path, "general", [32] * 8)
+    best = Source(shard, 1.0, np.array([5, 6]))
+    stream = TokenStream([Source(shard, 1.0)], 3, 16, {4: [best]})
+    chosen = Counter(np.concatenate([shard.document(5), shard.document(6)]).tolist())
+    assert Counter(t for n in range(4, 8) for t in stream.sample(n).tokens[:-1].tolist()) == chosen
+
+
 def test_pieces_are_cut_at_documents_and_only_there(tmp_path: Path) -> None:
     shard = make_shard(tmp_path, "general", [9, 31, 14, 6])
     stream = TokenStream([Source(shard, 1.0)], 5, 12)
