@@ -1,5 +1,7 @@
 """Chunked losses against the plain formula, in value and gradient."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from herd.model.loss import IGNORE, _LogProbs, _SummedCrossEntropy, chunked_cross_entropy, token_log_probs
 
@@ -97,3 +100,41 @@ def test_one_chunk_of_logits_lives_at_a_time(function: type[torch.autograd.Funct
             function.apply(hidden, head, targets, chunk).sum().backward()
     peak = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
     assert 1.0 < peak / (4 * chunk * vocabulary) < 1.1
+
+
+class _Products(TorchDispatchMode):
+    """Notes the types of all matrix products, and how often a tensor of a shape is converted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: list[torch.dtype] = []
+        self.converted: list[torch.Size] = []
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if operator.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_):
+            self.types += {arg.dtype for arg in args if isinstance(arg, torch.Tensor)}
+        if operator is torch.ops.aten._to_copy.default:
+            self.converted.append(args[0].shape)
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "log_probs"])
+def test_under_autocast_all_products_are_bf16_and_the_head_is_converted_once(loss: str) -> None:
+    hidden, head, targets = _problem(40, 33, 0.0)
+
+    def value() -> torch.Tensor:
+        if loss == "cross_entropy":
+            return chunked_cross_entropy(hidden, head, targets, 8)[0]
+        return token_log_probs(hidden, head, targets, 8).sum()
+
+    exact = _gradients(value(), hidden, head)
+    with _Products() as products:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = value()
+        gradients = _gradients(rounded, hidden, head)
+    assert rounded.dtype == torch.float32
+    assert set(products.types) == {torch.bfloat16}
+    assert products.converted.count(head.shape) <= 2  # the gradient's way back is the other
+    for one, other in zip(gradients, exact, strict=True):
+        assert one.dtype == torch.float32
+        assert torch.cosine_similarity(one.flatten(), other.flatten(), dim=0) > 0.999

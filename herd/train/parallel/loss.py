@@ -12,9 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.distributed.tensor import DTensor, Partial
 
-from herd.model.loss import IGNORE, add_gradients
-
-_CHUNK = 512
+from herd.model.loss import add_gradients, chunk_tokens, in_product_type, with_targets
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
@@ -28,6 +26,8 @@ class _SummedCrossEntropy(torch.autograd.Function):
         ctx: Any, hidden_ME: Tensor, head_WE: Tensor, targets_M: Tensor, group: dist.ProcessGroup, chunk: int
     ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden_ME.device)
+        ctx.types = hidden_ME.dtype, head_WE.dtype
+        hidden_ME, head_WE = in_product_type(hidden_ME, head_WE)
         columns_M = targets_M - dist.get_rank(group) * len(head_WE)
         grad_hidden, grad_head = torch.empty_like(hidden_ME), torch.zeros_like(head_WE, dtype=torch.float32)
         for start in range(0, len(targets_M), chunk):
@@ -37,14 +37,15 @@ class _SummedCrossEntropy(torch.autograd.Function):
             add_gradients(grad_MW, hidden_ME[part], head_WE, grad_hidden[part], grad_head)
             del grad_MW  # before the next chunk's logits are made
         ctx.save_for_backward(grad_hidden, grad_head)
-        ctx.head_type = head_WE.dtype
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_hidden, grad_head = ctx.saved_tensors
-        return grad_hidden * grad.to(grad_hidden.dtype), (grad_head * grad).to(ctx.head_type), None, None, None
+        hidden_type, head_type = ctx.types
+        grad_hidden = grad_hidden.to(hidden_type) * grad.to(hidden_type)
+        return grad_hidden, (grad_head * grad).to(head_type), None, None, None
 
 
 def _chunk(hidden_ME: Tensor, head_WE: Tensor, columns_M1: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:
@@ -71,11 +72,11 @@ def _chunk(hidden_ME: Tensor, head_WE: Tensor, columns_M1: Tensor, group: dist.P
 def spread_cross_entropy(hidden_NE: Tensor, head_VE: Tensor, targets_N: Tensor) -> tuple[Tensor, int]:
     """``herd.model.loss.chunked_cross_entropy`` where the rows of ``head_VE`` are a ``DTensor`` over processes.
 
-    ``hidden_NE`` is a ``DTensor`` that every process holds whole.  At most 512 x V / processes logits exist at a time.
+    ``hidden_NE`` is a ``DTensor`` that every process holds whole.  The logits of one chunk of tokens exist at a time,
+    over this process's part of the vocabulary.
     """
-    places_M = (targets_N != IGNORE).nonzero().squeeze(1)
-    hidden_ME = _with_own_gradient(hidden_NE).index_select(0, places_M)
-    return _summed(hidden_ME, head_VE, targets_N.index_select(0, places_M)), len(places_M)
+    hidden_ME, targets_M, _ = with_targets(_with_own_gradient(hidden_NE), targets_N)
+    return _summed(hidden_ME, head_VE, targets_M), len(targets_M)
 
 
 def spread_cross_entropy_of_all(hidden_NE: Tensor, head_VE: Tensor, targets_N: Tensor) -> tuple[Tensor, int]:
@@ -91,5 +92,5 @@ def _with_own_gradient(hidden_NE: Tensor) -> Tensor:
 def _summed(hidden_ME: Tensor, head_VE: Tensor, targets_M: Tensor) -> Tensor:
     assert isinstance(head_VE, DTensor)
     group = head_VE.device_mesh.get_group()
-    total: Tensor = _SummedCrossEntropy.apply(hidden_ME, head_VE.to_local(), targets_M, group, _CHUNK)
+    total: Tensor = _SummedCrossEntropy.apply(hidden_ME, head_VE.to_local(), targets_M, group, chunk_tokens(hidden_ME))
     return total
