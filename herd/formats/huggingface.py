@@ -8,18 +8,21 @@ change.  A source is checked name by name and shape by shape before a tensor is 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from herd.formats.huggingface_config import load_config
-from herd.formats.huggingface_sink import copy_files, write_configuration
+from herd.formats.huggingface_sink import HuggingFaceSink, copy_files, write_configuration
 from herd.formats.huggingface_source import TOKENIZER_FILES, WEIGHTS, HuggingFaceSource
+from herd.formats.tensors import SourceTokenizer, TensorInfo, expected_shapes
 from herd.foundation.errors import HerdError
 from herd.foundation.files import atomic_path
+from herd.model.config import ModelConfig
 from herd.model.transformer import RewardModel, Transformer
 
 __all__ = ["TOKENIZER_FILES", "load_config", "load_model", "save_model"]
@@ -75,6 +78,44 @@ def save_model(
     write_configuration(out, model.config, stored, isinstance(model, RewardModel))
 
 
+def save_weights(
+    weights: Iterable[tuple[str, Tensor]], config: ModelConfig, tokenizer_dir: Path | None, out: Path
+) -> None:
+    """``save_model`` for a language model that is nowhere in whole: its fp32 parameters come one after another.
+
+    Each comes once, by its own name and in any order; at a time, one of them is in memory.  Files hold 5 GB at most.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    sink = HuggingFaceSink(out)
+    sink.begin(_Coming(config, out))
+    for name, tensor in weights:
+        sink.write(huggingface_name(name), tensor)
+    if tokenizer_dir is not None:
+        copy_tokenizer(tokenizer_dir, out)
+    sink.finish()
+
+
+class _Coming:
+    """The names and shapes of a language model whose values nobody can ask for; each is a checkpoint of its own."""
+
+    reward = False
+    tokenizer: SourceTokenizer | None = None
+
+    def __init__(self, config: ModelConfig, path: Path) -> None:
+        self.config, self.path = config, path
+        self.tensors: Mapping[str, TensorInfo] = {
+            name: TensorInfo(shape, torch.float32) for name, shape in expected_shapes(config, reward=False).items()
+        }
+
+    def read(self, name: str) -> Tensor:
+        """Nothing can be read."""
+        raise AssertionError(f"{name} comes by itself")
+
+    def fingerprint(self) -> str:
+        """Unlike any other, so that what an earlier writing left is not taken for part of this one."""
+        return uuid4().hex
+
+
 def copy_tokenizer(source: Path, out: Path) -> None:
     """Copies a tokenizer's files; a source without ``tokenizer.json`` is a ``HerdError``."""
     if not (source / "tokenizer.json").is_file():
@@ -104,14 +145,22 @@ def load_model(
 
 def load_transformer(path: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Transformer:
     """``load_model`` for callers that need a language model; a reward model is refused by name."""
+    open_transformer(path)
     model = load_model(path, dtype, device)
-    if not isinstance(model, Transformer):
-        raise HerdError(f"{path}: is a reward model, a language model is needed here")
+    assert isinstance(model, Transformer), "a source that is no reward model's"
     return model
+
+
+def open_transformer(path: Path) -> HuggingFaceSource:
+    """A language model's directory, to read its tensors or parts of them; ``HerdError`` as of ``load_transformer``."""
+    source = HuggingFaceSource(path)
+    if source.reward:
+        raise HerdError(f"{path}: is a reward model, a language model is needed here")
+    return source
 
 
 def _assign(model: Transformer | RewardModel, loaded: dict[str, Tensor]) -> None:
     tied = isinstance(model, Transformer) and model.config.tied
     model.load_state_dict(loaded | ({"head.weight": loaded["embedding.weight"]} if tied else {}), assign=True)
-    if isinstance(model, Transformer) and model.head is not None and tied:
-        model.head.weight = model.embedding.weight  # assignment gave the two names a parameter each
+    if isinstance(model, Transformer):
+        model.tie()  # assignment gave the two names a parameter each

@@ -4,6 +4,7 @@ Names and shapes of every tensor are checked against ``config.json`` when the di
 are read.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,13 @@ class HuggingFaceSource:
         file = self._files[name]
         tensor = self._mapped.get(file, self.tensors[name].nbytes).get_tensor(name)
         return require_finite(file, name, tensor)
+
+    def read_part(self, name: str, where: tuple[slice, ...]) -> Tensor:
+        """The part of a tensor between the ends of ``where``, one slice for each of its dimensions."""
+        file, info = self._files[name], self.tensors[name]
+        size = math.prod(part.stop - part.start for part in where) * info.dtype.itemsize
+        part: Tensor = self._mapped.get(file, size).get_slice(name)[where]
+        return require_finite(file, name, part)
 
     def _is_derived(self, name: str) -> bool:
         """A head stored beside the embedding that it is tied to, and the frequencies that old releases stored."""

@@ -21,18 +21,15 @@ and needs three layers and two query heads to a key-value head.
 """
 
 import math
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from herd.foundation.seeds import derive
 from herd.model.config import ModelConfig
-from herd.model.layers import Attention, Layer
-
-if TYPE_CHECKING:
-    from herd.model.transformer import Transformer
 
 MEAN = 1.5
 """Length of what embeddings share, against 1 for what is a token's own."""
@@ -95,27 +92,62 @@ def _normal(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@torch.no_grad()
-def lay_out_circuit(model: "Transformer", seed: int) -> None:
-    """Arranges the starting weights of a freshly drawn ``model`` as the module's docstring says."""
-    config, circuit = model.config, draw_circuit(model.config, seed)
-    scale = _EMBEDDING_STD * math.sqrt(config.dim)
-    own_VR = _normal((config.vocab_size, len(circuit.own_RE)), derive(seed, "circuit", "embedding"))
-    own_VE = own_VR @ circuit.own_RE / math.sqrt(len(circuit.own_RE))
-    model.embedding.weight.copy_(scale * (own_VE + MEAN * circuit.shared_E))
-    model.norm.weight.fill_(_FINAL_NORM / math.sqrt(config.dim) / scale)
-    for layer in model.layers:
-        assert isinstance(layer, Layer)
-        layer.ffn.down.weight.zero_()
-        layer.attention.out.weight.zero_()
-    for layer, arrange in zip(model.layers, (_remember, _hand_on, _repeat), strict=False):
-        assert isinstance(layer, Layer)
-        arrange(config, circuit, layer.attention, scale)
+class CircuitWeights:
+    """The parameters that the circuit is laid out in, one at a time, as the module's docstring says.
+
+    ``draw`` gives a matrix by name and shape as any other network has it.
+    """
+
+    def __init__(self, config: ModelConfig, seed: int, draw: Callable[[str, Sequence[int]], Tensor]) -> None:
+        self._config, self._seed, self._draw = config, seed, draw
+        self._circuit = draw_circuit(config, seed)
+        self._scale = _EMBEDDING_STD * math.sqrt(config.dim)
+        self._attention: tuple[int, Matrices] | None = None
+
+    def whole(self, name: str) -> Tensor | None:
+        """A parameter in whole; None where it is the same as in any other network."""
+        config = self._config
+        if name == "embedding.weight":
+            return self._embedding()
+        if name == "norm.weight":
+            return torch.full((config.dim,), _FINAL_NORM / math.sqrt(config.dim) / self._scale)
+        match = re.fullmatch(r"layers\.(\d+)\.(attention|ffn)\.(q|k|v|out|down)\.weight", name)
+        if match is None:
+            return None
+        layer, matrix = int(match[1]), match[3]
+        if layer < len(_ARRANGE) and matrix != "down":
+            return self._arranged(layer)[matrix]
+        columns = {"out": config.dim, "down": config.ffn_dim}.get(matrix)
+        return None if columns is None else torch.zeros(config.dim, columns)
+
+    def _embedding(self) -> Tensor:
+        circuit = self._circuit
+        shape = (self._config.vocab_size, len(circuit.own_RE))
+        own_VE = _normal(shape, derive(self._seed, "circuit", "embedding")) @ circuit.own_RE
+        return self._scale * (own_VE / math.sqrt(len(circuit.own_RE)) + MEAN * circuit.shared_E)
+
+    def _arranged(self, layer: int) -> "Matrices":
+        """The four matrices of one of the first layers; those of the last one that was asked for are kept."""
+        if self._attention is None or self._attention[0] != layer:
+            config = self._config
+            rows = {"q": config.dim, "k": config.kv_heads * config.head_dim, "v": config.kv_heads * config.head_dim}
+            matrices = {
+                name: self._draw(f"layers.{layer}.attention.{name}.weight", (count, config.dim))
+                for name, count in rows.items()
+            }
+            matrices["out"] = torch.zeros(config.dim, config.dim)
+            _ARRANGE[layer](config, self._circuit, matrices, self._scale)
+            self._attention = layer, matrices
+        return self._attention[1]
 
 
-def _remember(config: ModelConfig, circuit: Circuit, attention: Attention, scale: float) -> None:
+Matrices = dict[str, Tensor]
+"""Those of one layer's attention, ``q``, ``k``, ``v`` and ``out``."""
+
+
+def _remember(config: ModelConfig, circuit: Circuit, matrices: Matrices, scale: float) -> None:
     """Layer 0: the first two heads write sketches of the two tokens before into the memories, each of length 1."""
-    heads = _heads_of(config, attention)
+    heads = _heads_of(config, matrices)
     shared, content = _normed_sizes(config, circuit, memories=0)
     sketched = content * math.sqrt(len(circuit.sketch_MD) / config.head_dim)
     heads.v_DE.copy_(circuit.content_DE)
@@ -124,9 +156,9 @@ def _remember(config: ModelConfig, circuit: Circuit, attention: Attention, scale
         out_ED.copy_(scale / sketched * memory_ME.T @ circuit.sketch_MD)
 
 
-def _hand_on(config: ModelConfig, circuit: Circuit, attention: Attention, scale: float) -> None:
+def _hand_on(config: ModelConfig, circuit: Circuit, matrices: Matrices, scale: float) -> None:
     """Layer 1: the first head takes the second memory of the token before for this token's third."""
-    heads = _heads_of(config, attention)
+    heads = _heads_of(config, matrices)
     shared, _ = _normed_sizes(config, circuit, memories=2)
     _, second_ME, third_ME = circuit.memories_SME
     size = len(second_ME)
@@ -149,9 +181,9 @@ def _look_back(config: ModelConfig, circuit: Circuit, heads: "_Heads", shared: f
         q_DE.copy_(_rows(config, (pairs, cosines), (turned, -sines)))
 
 
-def _repeat(config: ModelConfig, circuit: Circuit, attention: Attention, scale: float) -> None:
+def _repeat(config: ModelConfig, circuit: Circuit, matrices: Matrices, scale: float) -> None:
     """Layer 2: a head that matches three tokens and one that matches two; both repeat the content that they find."""
-    heads = _heads_of(config, attention)
+    heads = _heads_of(config, matrices)
     shared, content = _normed_sizes(config, circuit, memories=_MEMORIES)
     memories_SME = circuit.memories_SME * MEAN / shared  # a memory's part of the normed stream becomes 1
     sketched = content * math.sqrt(len(circuit.sketch_MD) / config.head_dim)
@@ -164,6 +196,10 @@ def _repeat(config: ModelConfig, circuit: Circuit, attention: Attention, scale: 
     for matched, (q_DE, out_ED) in zip((3, 2), heads.pairs, strict=True):
         q_DE.copy_(_rows(config, *zip(places[:matched], size * said_SME[:matched], strict=True)))
         out_ED.copy_(_COPY * scale * circuit.content_DE.T)
+
+
+_ARRANGE = (_remember, _hand_on, _repeat)
+"""What is done to the attention of the first layers."""
 
 
 def _rows(config: ModelConfig, *blocks: tuple[list[int], Tensor]) -> Tensor:
@@ -183,12 +219,12 @@ class _Heads:
     pairs: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def _heads_of(config: ModelConfig, attention: Attention) -> _Heads:
+def _heads_of(config: ModelConfig, matrices: Matrices) -> _Heads:
     first, second = slice(0, config.head_dim), slice(config.head_dim, 2 * config.head_dim)
-    q, out = attention.q.weight, attention.out.weight
+    q, out = matrices["q"], matrices["out"]
     return _Heads(
-        attention.k.weight[first],
-        attention.v.weight[first],
+        matrices["k"][first],
+        matrices["v"][first],
         ((q[first], out[:, first]), (q[second], out[:, second])),
     )
 

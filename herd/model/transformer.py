@@ -10,19 +10,15 @@ cache, judges and rewards.
     logits_MV = model.logits(hidden_NE[[299, 511]])
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from herd.foundation.seeds import derive
 from herd.model.config import ModelConfig
-from herd.model.induction import has_room, lay_out_circuit
+from herd.model.fresh import FreshWeights, normal_rows
 from herd.model.layers import Attend, Layer, RMSNorm
 from herd.model.rotary import rotary_angles
-
-_EMBEDDING_STD = 0.02
 
 
 class Transformer(nn.Module):
@@ -35,7 +31,11 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
         self.head = nn.Linear(config.dim, config.vocab_size, bias=False) if with_head else None
-        if self.head is not None and config.tied:
+        self.tie()
+
+    def tie(self) -> None:
+        """Makes one parameter of embedding and output matrix again, where the shape says so and they were replaced."""
+        if self.head is not None and self.config.tied:
             self.head.weight = self.embedding.weight
 
     @property
@@ -58,22 +58,10 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, seed: int, induction: bool = True) -> None:
-        """Draws every matrix from its own seed, so that neither order nor sharding changes what a name receives.
-
-        The paper gives no initialisation; ours is normal with variance 1/fan-in, and 0.02 for the embedding; matrices
-        that write to the residual stream are further divided by sqrt(2 * layers).  With ``induction``, the default,
-        a shape with room for it then gets the circuit of the module of that name, and starts by copying.
-        """
+        """Gives every parameter the weights of ``herd.model.fresh``."""
+        weights = FreshWeights(self.config, seed, induction)
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 1:
-                parameter.fill_(1.0)
-                continue
-            std = _EMBEDDING_STD if name in ("embedding.weight", "head.weight") else 1 / math.sqrt(parameter.shape[1])
-            if name.endswith(("attention.out.weight", "ffn.down.weight")):
-                std /= math.sqrt(2 * self.config.layers)
-            _fill_normal(parameter, std, derive(seed, "init", name))
-        if induction and has_room(self.config):
-            lay_out_circuit(self, seed)
+            weights.fill(parameter, name, parameter.shape, (0,) * parameter.ndim)
 
 
 class RewardModel(nn.Module):
@@ -93,14 +81,12 @@ class RewardModel(nn.Module):
             {name: value for name, value in base.state_dict().items() if name != "head.weight"}
         )
         with torch.no_grad():
-            _fill_normal(model.score.weight, 1 / base.config.dim, derive(seed, "init", "score.weight"))
+            for start, rows in normal_rows(
+                (1, base.config.dim), 1 / base.config.dim, derive(seed, "init", "score.weight")
+            ):
+                model.score.weight[start:] = rows
         return model
 
     def forward(self, tokens_N: Tensor, positions_N: Tensor, attend: Attend) -> Tensor:
         """Rewards (N,) in fp32, one at every token."""
         return self.score(self.transformer(tokens_N, positions_N, attend)).float().squeeze(-1)
-
-
-def _fill_normal(parameter: Tensor, std: float, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
