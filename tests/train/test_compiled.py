@@ -8,6 +8,7 @@ import torch
 from herd.model.attention import document_positions
 from herd.model.config import ModelConfig
 from herd.model.transformer import Transformer
+from herd.train import compiled
 from herd.train.batch import Batch, next_token_loss
 from herd.train.compiled import CompiledLayers, compiler_available, decide_compile
 
@@ -26,6 +27,17 @@ def test_the_decision_follows_mode_and_length() -> None:
     assert "too short" in (decide_compile("auto", 1e10) or "")
     assert decide_compile("auto", 1e20) == compiler_available()
     assert decide_compile("on", 1.0) == compiler_available()
+
+
+def test_a_gpu_repays_the_wait_later_and_needs_triton_and_a_c_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = compiler_available.__wrapped__
+    assert "too short" in (decide_compile("auto", 1e15, "cuda") or "")
+    assert find("mps") == "layers on mps are not compiled"
+    monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
+    assert find("cuda") == "Triton is not installed"
+    monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert find("cuda") == "there is no C compiler (no-such-compiler) on this machine"
 
 
 @pytest.mark.slow

@@ -22,7 +22,9 @@ from torch.nn.attention.bias import causal_lower_right
 
 from herd.foundation.errors import HerdError
 from herd.model.attention import DocumentAttention
+from herd.model.layers import Attend
 from herd.train.batch import Batch
+from herd.train.flex import TiledAttention, document_begins, has_tiles
 
 # torch 2.13 gave both a new name and warns of the old one.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -92,23 +94,38 @@ class ContextAttention:
     """``DocumentAttention`` for a process that has its share of the tokens: what each token may see is the same.
 
     ``lengths`` are the documents of the whole flat axis.  In a chunk only the first document can have begun before it;
-    the rest of the chunk is documents that begin inside, the last of them perhaps cut off.
+    the rest of the chunk is documents that begin inside, the last of them perhaps cut off.  A GPU takes both chunks in
+    one call.
     """
 
     def __init__(self, lengths: Sequence[int], share: ContextShare) -> None:
         ends = list(accumulate(lengths))
         if not ends or ends[-1] != len(share.by_rank_L):
             raise HerdError(f"documents of {sum(lengths)} tokens do not fill a flat axis of {len(share.by_rank_L)}")
-        self.share = share
-        self._chunks = [_ChunkAttention(lengths, ends, chunk) for chunk in share.chunks]
+        self.share, device = share, share.by_rank_L.device
+        self._attend: Attend
+        if has_tiles(device):
+            begins_L, places_L = document_begins(lengths), torch.arange(ends[-1])
+            self._attend = TiledAttention(share.cut(begins_L), share.cut(places_L), ends[-1], device)
+        else:
+            self._attend = _TwoChunks([_ChunkAttention(lengths, ends, chunk) for chunk in share.chunks])
 
     def __call__(self, layer: int, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> Tensor:
         """Attended values (N, H, D) of this process's N tokens; the same in every layer."""
         both_LXD = self.share.gather(torch.cat([k_NKD, v_NKD], dim=1))  # one collective for the two
-        k_LKD, v_LKD = both_LXD.chunk(2, dim=1)
-        early_q, late_q = q_NHD.chunk(2)
-        early, late = self._chunks
-        return torch.cat([early(layer, early_q, k_LKD, v_LKD), late(layer, late_q, k_LKD, v_LKD)])
+        return self._attend(layer, q_NHD, *both_LXD.chunk(2, dim=1))
+
+
+class _TwoChunks:
+    """The early half of the queries with one chunk's attention, the late half with the other's."""
+
+    def __init__(self, chunks: Sequence["_ChunkAttention"]) -> None:
+        self._chunks = chunks
+
+    def __call__(self, layer: int, q_NHD: Tensor, k_NKD: Tensor, v_NKD: Tensor) -> Tensor:
+        """Attended values (N, H, D), over keys and values of the whole axis."""
+        halves = zip(self._chunks, q_NHD.chunk(2), strict=True)
+        return torch.cat([attend(layer, q_CHD, k_NKD, v_NKD) for attend, q_CHD in halves])
 
 
 class _ChunkAttention:
