@@ -1,9 +1,10 @@
 """Measures main-text extraction on real pages: precision, recall and F1 of 4-word shingles, and pages a second.
 
     python bench/corpus/extraction.py ../shared/data/html-articles
+    python bench/corpus/extraction.py ../shared/data/html-readability   # against what Readability made of them
 
-The folder holds ``html/*.html.gz`` and ``ground-truth.json`` (``articleBody`` by page).  The measure is that of the
-benchmark's authors: shingles of the sequence of words are counted for each page, precision and recall are averaged
+The first folder holds ``html/*.html.gz`` and ``ground-truth.json`` (``articleBody`` by page).  The measure is that of
+its authors: shingles of the sequence of words are counted for each page, precision and recall are averaged
 over pages, F1 is made of the two means.  Time is processor time of one process, parsing included.
 """
 
@@ -11,11 +12,14 @@ import argparse
 import gzip
 import json
 import re
+import tarfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from selectolax.lexbor import LexborHTMLParser
 
 from herd.corpus.extract import extract_html
 
@@ -53,10 +57,25 @@ def compare(truth: str, found: str) -> tuple[float, float]:
 
 def pages(folder: Path) -> Iterator[tuple[str, str, str]]:
     """Key, HTML and true text of every page in ``folder``."""
+    archive = folder / "test-pages.tar.xz"
+    if archive.exists():
+        yield from _archived_pages(archive)
+        return
     truth = json.loads((folder / "ground-truth.json").read_text(encoding="utf-8"))
     for key in sorted(truth):
         html = gzip.decompress((folder / "html" / f"{key}.html.gz").read_bytes()).decode()
         yield key, html, truth[key]["articleBody"]
+
+
+def _archived_pages(archive: Path) -> Iterator[tuple[str, str, str]]:
+    """Mozilla Readability's test pages, each beside what Readability itself makes of it."""
+    with tarfile.open(archive) as files:
+        found = {name: files.extractfile(name).read().decode("utf-8", "replace") for name in files.getnames()
+                 if name.endswith(".html")}  # fmt: skip
+    for name in sorted(found):
+        if name.endswith("/source.html"):
+            expected = LexborHTMLParser(found[name.replace("source", "expected")]).body
+            yield name.split("/")[-2], found[name], expected.text(separator=" ") if expected is not None else ""
 
 
 def measure(folder: Path) -> tuple[list[Score], float]:

@@ -30,7 +30,7 @@ def wiki(tools: Tools, site: Path, texts: list[Text]) -> Pages:
 
 def _django(tools: Tools, site: Path, texts: list[Text], kind: str) -> Pages:
     _write(site, texts)
-    tools.run("python", str(_HERE / "django_pages.py"), kind, cwd=site)
+    tools.run(str(tools.django / "bin" / "python"), str(_HERE / "django_pages.py"), kind, cwd=site)
     return {text.key: site / f"{text.key}.html" for text in texts}
 
 

@@ -12,6 +12,7 @@ share neither a text nor a generator.
 import argparse
 import gzip
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ _BLOG = ("article", "listing", "recipe", "table")
 _WIKI = ("article", "listing", "recipe", "table")
 _FORUM = ("forum",)
 _SHINGLE = 4
+_SIGNS = re.compile(r"\W+")
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,11 @@ def render(generator: Generator, texts: list[Text], tools: Tools, work: Path) ->
 
 
 def held(truth: str, html: str) -> float:
-    """The share of the words of ``truth`` that stand on a page at all, by runs of four, spaces apart."""
+    """The share of the words of ``truth`` that stand on a page at all, by runs of four; signs and spaces do not count."""
     body = LexborHTMLParser(html).body
-    said = "".join((body.text() if body is not None else "").split())
+    said = _SIGNS.sub("", body.text() if body is not None else "")
     words = truth.split()
-    runs = ["".join(words[at : at + _SHINGLE]) for at in range(0, len(words), _SHINGLE)]
+    runs = [_SIGNS.sub("", "".join(words[at : at + _SHINGLE])) for at in range(0, len(words), _SHINGLE)]
     return sum(run in said for run in runs) / len(runs)
 
 

@@ -3,8 +3,8 @@
     tools = install(Path("/tmp/work"))
     tools.run("mkdocs", "build", cwd=site)
 
-They live in a virtual environment and a node folder of their own, with the versions of ``requirements.txt`` and
-``package.json`` beside this file; what is there already is left alone.
+They live in environments of their own, with the versions of ``requirements.txt``, ``requirements-django.txt`` (whose
+wiki wants an older Markdown) and ``package.json`` beside this file; what is there already is left alone.
 """
 
 import os
@@ -21,13 +21,14 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Tools:
-    """The environment of the generators."""
+    """The environments of the generators."""
 
     python: Path
+    django: Path
     node: Path
 
     def run(self, program: str, *arguments: str, cwd: Path) -> None:
-        """Runs a program of either environment; ``HerdError`` with the end of what it said if it fails."""
+        """Runs a program of the generators, or any other; ``HerdError`` with the end of what it said if it fails."""
         places = (self.python / "bin", self.node / "node_modules" / ".bin")
         found = next((str(place / program) for place in places if (place / program).exists()), program)
         # A generator that takes this for a terminal, or finds a proxy's plugin, may ask or wait.
@@ -41,15 +42,21 @@ class Tools:
 
 def install(work: Path) -> Tools:
     """Installs the generators below ``work`` from the package indexes, once."""
-    tools = Tools(work / "python", work / "node")
-    if not (tools.python / "installed").exists():
-        subprocess.run([sys.executable, "-m", "venv", tools.python], check=True)
-        requirements = _HERE / "requirements.txt"
-        subprocess.run([tools.python / "bin" / "pip", "install", "-q", "-r", requirements], check=True)
-        (tools.python / "installed").touch()
+    work = work.resolve()
+    tools = Tools(work / "python", work / "django", work / "node")
+    _install_python(tools.python, _HERE / "requirements.txt")
+    _install_python(tools.django, _HERE / "requirements-django.txt")
     if not (tools.node / "installed").exists():
         tools.node.mkdir(parents=True, exist_ok=True)
         shutil.copy(_HERE / "package.json", tools.node)
         subprocess.run(["npm", "install", "--no-audit", "--no-fund"], cwd=tools.node, check=True)
         (tools.node / "installed").touch()
     return tools
+
+
+def _install_python(place: Path, requirements: Path) -> None:
+    if (place / "installed").exists():
+        return
+    subprocess.run([sys.executable, "-m", "venv", place], check=True)
+    subprocess.run([place / "bin" / "pip", "install", "-q", "-r", requirements], check=True)
+    (place / "installed").touch()
