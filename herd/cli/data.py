@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from herd.cli.options import ConfigFile, Out, Overrides, make, read_settings
+from herd.cli.options import ConfigFile, Out, Overrides, make, numbered, read_settings
 
 Corpus = Annotated[Path, typer.Argument(help="a corpus: what herd curate or herd withhold made")]
 
@@ -46,6 +46,10 @@ def curate(
         str | None, typer.Option(help="curate this share of the pages, as 1%, and say what all of them would take")
     ] = None,
     core_price: Annotated[float | None, typer.Option(min=0.0, help="with --sample: what a core costs an hour")] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="CORPUS", help="the corpus of an earlier snapshot; again for each, the oldest first"),
+    ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
@@ -57,7 +61,9 @@ def curate(
     from herd.foundation.files import read_json
 
     settings = read_settings(CurateConfig, config, overrides)
+    earlier = against or []
     inputs = {"pages": pages} | ({"evaluation texts": evaluation_texts} if evaluation_texts else {})
+    inputs |= numbered("earlier snapshot", earlier)
     outside = list_digests(settings.blocklists)
     if sample is None:
         make(
@@ -65,7 +71,7 @@ def curate(
             settings,
             inputs,
             out,
-            lambda place, progress: stage(settings, pages, place, progress, evaluation_texts),
+            lambda place, progress: stage(settings, pages, place, progress, evaluation_texts, earlier),
             outside,
         )
         return
@@ -75,7 +81,7 @@ def curate(
         settings,
         inputs,
         out,
-        lambda place, progress: curate_sample(settings, share, pages, place, progress, evaluation_texts),
+        lambda place, progress: curate_sample(settings, share, pages, place, progress, evaluation_texts, earlier),
         outside | {"sample": f"{share:g}"},
     )
     print(f"  {describe(read_json(out / 'stats.json')['whole'], core_price)}")

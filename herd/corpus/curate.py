@@ -3,15 +3,15 @@
     curate(CurateConfig(), Path("runs/pocket/pages"), Path("runs/pocket/corpus"), Progress())
 
 Reads the artifact ``pages``; writes ``documents/`` (training), ``heldout/``, ``rejects/``, ``passages.parquet``,
-``families.jsonl`` (near-duplicates), ``quality.bin`` and ``stats.json``.  Pages are prepared in portions, in several
-processes where there is enough to do; texts are on the disk between steps, and what stays in memory is a few numbers a
-document.
+``families.jsonl`` (near-duplicates), ``quality.bin``, ``index/`` (for the next snapshot) and ``stats.json``.  Pages
+are prepared in portions, in several processes where there is enough to do; texts are on the disk between steps, and
+what stays in memory is a few numbers a document.
 """
 
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,12 +31,14 @@ from herd.corpus.documents import REASONS, DocumentWriter, Row, document_schema,
 from herd.corpus.engine import Engine, EngineConfig, open_engine
 from herd.corpus.funnel import Funnel
 from herd.corpus.heuristics import build_rules
-from herd.corpus.ledger import Ledger, find_families, find_outliers, find_worst, open_ledger, prepared, score
+from herd.corpus.index import Address, IndexWriter
+from herd.corpus.ledger import Ledger, find_families, find_outliers, find_worst, open_ledger, prepared, score, twins
 from herd.corpus.lines import LineCounts, LinesConfig, cut_lines, frequent_lines
 from herd.corpus.mix import Mix, MixConfig, plan_mix
 from herd.corpus.passages import write_passages
 from herd.corpus.prepare import EXTRA_FIELDS, OLDER, STEPS, Portion, PrepareConfig, Tally, prepare_portion
 from herd.corpus.quality import QualityModel
+from herd.corpus.snapshots import KNOWN_ADDRESS, Past
 from herd.corpus.split import SplitConfig, held_out
 from herd.corpus.words import hash_text, split_words
 from herd.foundation.errors import HerdError
@@ -50,7 +52,8 @@ _CHARACTERS_WORTH_PROCESSES = 12_000_000
 class CurateConfig(PrepareConfig):
     """All of curation; ``workers`` 0 takes as many processes as the machine has processors, at most four.
 
-    ``blocklists`` are files of domains and addresses that are kept out (see ``blocklist``).
+    ``blocklists`` are files of domains and addresses that are kept out (see ``blocklist``); ``index`` keeps what the
+    next snapshot is compared with, about a kilobyte a document (see ``index``).
     """
 
     blocklists: tuple[str, ...] = ()
@@ -60,6 +63,7 @@ class CurateConfig(PrepareConfig):
     decontaminate: DecontaminateConfig = DecontaminateConfig()
     workers: int = Field(default=0, ge=0)
     engine: EngineConfig = EngineConfig()
+    index: bool = True
 
 
 @dataclass
@@ -73,6 +77,8 @@ class _Run:
     rules: list[str]
     funnel: Funnel
     tally: Tally
+    past: Past
+    index: IndexWriter | None
 
     @property
     def work(self) -> Path:
@@ -83,19 +89,30 @@ class _Run:
 
 
 def curate(
-    config: CurateConfig, pages: Path, out: Path, progress: Progress, evaluation_texts: Path | None = None
+    config: CurateConfig,
+    pages: Path,
+    out: Path,
+    progress: Progress,
+    evaluation_texts: Path | None = None,
+    against: Sequence[Path] = (),
 ) -> None:
     """Curates the artifact ``pages`` into ``out``; ``evaluation_texts`` (JSONL) are kept out of the training documents.
 
+    ``against`` are corpora of earlier snapshots, the oldest first: what they hold does not come again.
+
     Raises:
-        HerdError: there are no pages, a shard cannot be read, or no document is left.
+        HerdError: there are no pages, a shard cannot be read, an earlier corpus has no fitting index, or no document is
+            left.
     """
+    past = Past.open(against, config.dedup)
     items = load_items(evaluation_texts, config.decontaminate) if evaluation_texts is not None else []
     shutil.rmtree(out / "work", ignore_errors=True)
     (out / "work").mkdir(parents=True)
-    portions, characters, kept_characters = _portions(pages, Blocklist.read(config.blocklists))
+    index = IndexWriter(out, config.dedup) if config.index else None
+    portions, characters, kept_characters = _portions(pages, Blocklist.read(config.blocklists), past, index)
     funnel = Funnel(sum(len(portion.verdicts) for portion in portions), int(characters))
-    run = _Run(config, pages, out, progress, [rule.name for rule in build_rules(config.heuristics)], funnel, Tally())
+    rules = [rule.name for rule in build_rules(config.heuristics)]
+    run = _Run(config, pages, out, progress, rules, funnel, Tally(), past, index)
     with open_engine(config.engine, _processes(config, characters)) as engine:
         _prepare(run, engine, portions, kept_characters)
         ledger, quality, figures = _compare(run, engine)
@@ -108,10 +125,14 @@ def curate(
     _weigh(run, mix)
     passages = write_passages(read_documents(run.work / "clean"), out)
     shutil.rmtree(run.work)
+    if index is not None:
+        index.close()
     write_json(out / "stats.json", _stats(run, quality, detector, mix, sizes, passages))
 
 
-def _portions(pages: Path, blocklist: Blocklist) -> tuple[list[Portion], int, int]:
+def _portions(
+    pages: Path, blocklist: Blocklist, past: Past, index: IndexWriter | None
+) -> tuple[list[Portion], int, int]:
     """Portions of some eight million characters with the verdicts on addresses; characters in all, and those kept."""
     shards = sorted((pages / "pages").glob("*.parquet"))
     sizes: list[NDArray[np.int64]] = []
@@ -126,9 +147,7 @@ def _portions(pages: Path, blocklist: Blocklist) -> tuple[list[Portion], int, in
         addresses += [(url or "", date, identifier) for url, date, identifier in rows]
     if not addresses:
         raise HerdError(f"{pages}: holds no pages (expected rows in pages/*.parquet)")
-    blocked = [blocklist.reason(url) for url, _, _ in addresses]
-    newest = newest_by_address(addresses).tolist()
-    verdicts = [why or (None if first else OLDER) for why, first in zip(blocked, newest, strict=True)]
+    verdicts = _judge_addresses(addresses, blocklist, past, index)
     keep = np.array([verdict is None for verdict in verdicts])
     portions: list[Portion] = []
     base = kept = 0
@@ -144,6 +163,20 @@ def _portions(pages: Path, blocklist: Blocklist) -> tuple[list[Portion], int, in
     return portions, sum(int(size.sum()) for size in sizes), kept
 
 
+def _judge_addresses(
+    pages: list[Address], blocklist: Blocklist, past: Past, index: IndexWriter | None
+) -> list[str | None]:
+    """Why the address of each page keeps it out, None where it does not."""
+    blocked = [blocklist.reason(url) for url, _, _ in pages]
+    newest = newest_by_address(pages)
+    known = past.addresses(pages, newest & np.array([why is None for why in blocked]))
+    if index is not None:
+        index.addresses(page for page, first in zip(pages, newest, strict=True) if first)
+        index.superseded(past.superseded)
+    later = {row: f"{KNOWN_ADDRESS}: {found}" for row, found in known.items()}
+    return [why or later.get(row) or (None if newest[row] else OLDER) for row, why in enumerate(blocked)]
+
+
 def _processes(config: CurateConfig, characters: int) -> int:
     if characters < _CHARACTERS_WORTH_PROCESSES:
         return 1
@@ -152,7 +185,8 @@ def _processes(config: CurateConfig, characters: int) -> int:
 
 def _prepare(run: _Run, engine: Engine, portions: list[Portion], kept_characters: int) -> None:
     """Runs everything that looks at one page at a time."""
-    reasons = Counter(verdict for portion in portions for verdict in portion.verdicts if verdict is not None)
+    verdicts = (verdict for portion in portions for verdict in portion.verdicts if verdict is not None)
+    reasons = Counter(verdict.partition(":")[0] for verdict in verdicts)
     run.funnel.step("url", run.funnel.documents - reasons.total(), kept_characters, reasons)
     config = PrepareConfig(**{name: getattr(run.config, name) for name in PrepareConfig.model_fields})
     schema, rejects = run.schema(EXTRA_FIELDS), run.schema(REASONS)
@@ -178,13 +212,21 @@ def _compare(run: _Run, engine: Engine) -> tuple[Ledger, QualityModel, dict[str,
         removed = ledger.reject(far, "divergence", "words unlike those of its domain")
         ledger.close(run.funnel, "divergence", removed)
         task.advance()
-        family = find_families(run.config, run.work, ledger, engine)
+        compared = np.flatnonzero(ledger.alive)
+        family, known = find_families(run.config, run.work, ledger, engine, run.past)
+        removed = ledger.reject_known(known)
+        if not ledger.alive.any():
+            raise HerdError(f"{run.pages}: earlier snapshots hold all that is left of it after the rules")
         task.advance()
         quality, scores = score(run.config, run.work, ledger, family)
         quality.save(run.out / "quality.bin")
         copies = ~ledger.best(family, scores)
-        write_jsonl(run.out / "families.jsonl", ledger.twins(family, copies))
-        removed = ledger.reject(copies, "near_duplicates", "a better near-duplicate stays")
+        kept = ledger.kept(family, copies, known)
+        write_jsonl(run.out / "families.jsonl", twins(ledger.ids, kept, known))
+        if run.index is not None:
+            ids = [ledger.ids[row] for row in kept]
+            run.index.documents(ids, list(kept.values()), compared, run.work / "signatures.npy")
+        removed += ledger.reject(copies, "near_duplicates", "a better near-duplicate stays")
         ledger.close(run.funnel, "near_duplicates", removed)
         low = find_worst(run.config, ledger, scores)
         removed = ledger.reject(low, "quality", f"lowest {run.config.quality.drop:.0%} of its domain")
@@ -200,7 +242,10 @@ def _cut_lines(run: _Run, ledger: Ledger, figures: dict[str, NDArray[np.float64]
     for number, row in enumerate(prepared(run.work, ["line_keys"])):
         if ledger.alive[number] and ledger.domains[number] not in config.exempt_domains:
             counts.add(hash_text(ledger.ids[number]), row["line_keys"])
+    run.past.count_lines(counts)
     frequent = frequent_lines(counts)
+    if run.index is not None:
+        run.index.lines(counts)
     names = run.schema().names
     with (
         DocumentWriter(run.work / "clean", run.schema()) as clean,
@@ -277,8 +322,10 @@ def _weigh(run: _Run, mix: Mix) -> None:
 def _stats(
     run: _Run, quality: QualityModel, detector: Detector, mix: Mix, sizes: Counter[str], passages: int
 ) -> dict[str, Any]:
+    earlier = {"against": run.past.figures()} if run.past else {}
     return {
         "funnel": run.funnel.steps,
+        **earlier,
         "private": dict(run.tally.private.most_common()),
         "repeated_lines_cut": run.tally.repeated_lines,
         "quality": quality.report,

@@ -8,6 +8,7 @@ not depend on the number of partitions, and the survivor of a family is its best
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,13 @@ from herd.foundation.config import Config
 
 Signatures = NDArray[np.uint32]
 Rows = NDArray[np.int64]
+
+
+class SignatureTable(Protocol):
+    """Signatures wherever they lie: ``table[rows]`` brings some into memory, shape (len(rows), permutations)."""
+
+    def __getitem__(self, rows: Rows, /) -> Any: ...
+
 
 _ALL_PAIRS_LIMIT = 48
 _ANCHORS = 8
@@ -133,15 +141,15 @@ def band_keys(signatures: Signatures, rows: Rows, band: int, config: DedupConfig
 def candidates(members: Rows, keys: Hashes) -> Iterator[Rows]:
     """The pairs of ``members`` that must be compared, some at a time, shape (pairs, 2): those that share a key.
 
-    ``members`` are in ascending order.  In a huge bucket (an empty page a million times) every member is compared with
-    the first few, not with all.
+    ``members`` are in ascending order.  In a huge bucket (an empty page a million times) the first ones are compared
+    with each other and the rest with the very first few, so that members that come later change nothing about the
+    pairs of those before them.
     """
     order = np.argsort(keys, kind="stable")
     edges = np.flatnonzero(np.diff(keys[order], prepend=~keys[order[:1]], append=~keys[order[-1:]]))
     sizes, starts = np.diff(edges), edges[:-1]
     for size in np.unique(sizes[sizes > 1]).tolist():
-        anchors = size - 1 if size <= _ALL_PAIRS_LIMIT else _ANCHORS
-        one, other = np.nonzero(np.arange(size)[None, :] > np.arange(anchors)[:, None])
+        one, other = _pairs_of_bucket(size)
         first = starts[sizes == size]
         step = max(_PAIRS_AT_A_TIME // len(one), 1)
         for begin in range(0, len(first), step):
@@ -150,7 +158,18 @@ def candidates(members: Rows, keys: Hashes) -> Iterator[Rows]:
             yield members[pairs.reshape(-1, 2)]
 
 
-def are_alike(signatures: Signatures, pairs: Rows, similarity: float) -> NDArray[np.bool_]:
+def _pairs_of_bucket(size: int) -> tuple[Rows, Rows]:
+    """Places in a bucket of ``size`` members that are compared, the earlier one first."""
+    among = np.arange(min(size, _ALL_PAIRS_LIMIT))
+    one, other = np.nonzero(among[None, :] > among[:, None])
+    late = np.arange(len(among), size)
+    return (
+        np.concatenate([one, np.tile(np.arange(_ANCHORS), len(late))]),
+        np.concatenate([other, np.repeat(late, _ANCHORS)]),
+    )
+
+
+def are_alike(signatures: SignatureTable, pairs: Rows, similarity: float) -> NDArray[np.bool_]:
     """Which ``pairs`` of rows agree in a share of ``similarity`` of their signatures or more."""
     alike = np.empty(len(pairs), dtype=np.bool_)
     for begin in range(0, len(pairs), _PAIRS_AT_A_TIME):

@@ -5,7 +5,7 @@ Each function here judges the living documents and leaves the verdict to the sta
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from herd.corpus.engine import Engine
 from herd.corpus.funnel import Funnel
 from herd.corpus.prepare import PrepareConfig
 from herd.corpus.quality import Example, QualityModel, train_quality, worst
+from herd.corpus.snapshots import KNOWN_TEXT, Known, Past
 
 Marks = NDArray[np.bool_]
 
@@ -44,6 +45,13 @@ class Ledger:
         self.verdicts |= dict.fromkeys(rows.tolist(), (step, reason))
         return Counter({reason: len(rows)}) if len(rows) else Counter()
 
+    def reject_known(self, known: Mapping[int, Known]) -> Counter[str]:
+        """Marks the living documents of ``known`` as rejected, each with the earlier document that stays instead."""
+        rows = [row for row in known if self.alive[row]]
+        self.alive[rows] = False
+        self.verdicts |= {row: ("near_duplicates", f"{KNOWN_TEXT}: {known[row]}") for row in rows}
+        return Counter({KNOWN_TEXT: len(rows)}) if rows else Counter()
+
     def close(self, funnel: Funnel, step: str, removed: Counter[str], **figures: Any) -> None:
         """Closes a step of the funnel with the living documents."""
         funnel.step(step, int(self.alive.sum()), int(self.characters[self.alive].sum()), removed, **figures)
@@ -55,14 +63,22 @@ class Ledger:
         keep[living] = survivors(family[living], scores[living].tolist(), [self.ids[row] for row in living])
         return keep
 
-    def twins(self, family: NDArray[np.int64], copies: Marks) -> Iterator[dict[str, Any]]:
-        """Of every family with living copies the id that stays (``kept``) and those that go (``copies``)."""
-        kept = {int(family[row]): self.ids[row] for row in np.flatnonzero(self.alive & ~copies)}
-        going: dict[int, list[str]] = {}
-        for row in np.flatnonzero(self.alive & copies):
-            going.setdefault(int(family[row]), []).append(self.ids[row])
-        for root, names in going.items():
-            yield {"kept": kept[root], "copies": names}
+    def kept(self, family: NDArray[np.int64], copies: Marks, known: Mapping[int, Known]) -> dict[int, str]:
+        """For each document that was compared, the id of the one that stays in its family, itself or another."""
+        stays = {int(family[row]): self.ids[row] for row in np.flatnonzero(self.alive & ~copies)}
+        here = {row: stays[int(family[row])] for row in np.flatnonzero(self.alive).tolist()}
+        return dict(sorted((here | {row: found.id for row, found in known.items()}).items()))
+
+
+def twins(ids: Sequence[str], kept: Mapping[int, str], known: Mapping[int, Known]) -> Iterator[dict[str, Any]]:
+    """Of every family with copies the id that stays (``kept``), those that go (``copies``), an earlier one's corpus."""
+    going: dict[str, list[int]] = {}
+    for row, name in kept.items():
+        if row in known or name != ids[row]:
+            going.setdefault(name, []).append(row)
+    for name, rows in going.items():
+        earlier = {"corpus": known[rows[0]].corpus} if rows[0] in known else {}
+        yield {"kept": name, "copies": [ids[row] for row in rows], **earlier}
 
 
 def prepared(work: Path, columns: list[str] | None = None) -> Iterator[Row]:
@@ -114,8 +130,13 @@ def _word_counts(work: Path) -> Iterator[WordCounts]:
         yield WordCounts(np.array(row["words_used"], dtype=np.int32), np.array(row["words_counted"], dtype=np.int32))
 
 
-def find_families(config: PrepareConfig, work: Path, ledger: Ledger, engine: Engine) -> NDArray[np.int64]:
-    """Near-duplicate families of the living documents; the others are alone in theirs."""
+def find_families(
+    config: PrepareConfig, work: Path, ledger: Ledger, engine: Engine, past: Past
+) -> tuple[NDArray[np.int64], dict[int, Known]]:
+    """Near-duplicate families of the living documents, the others alone in theirs; and which are known from ``past``.
+
+    Where there is a past, this machine looks for both.
+    """
     path = work / "signatures.npy"
     parts = [np.load(part, mmap_mode="r") for part in sorted(work.glob("signatures-*.npy"))]
     with path.open("wb") as file:
@@ -125,8 +146,12 @@ def find_families(config: PrepareConfig, work: Path, ledger: Ledger, engine: Eng
             np.ascontiguousarray(part, dtype="<u4").tofile(file)
     family = np.arange(len(ledger.ids))
     living = np.flatnonzero(ledger.alive)
-    family[living] = living[engine.families(path.resolve(), config.dedup, living)]
-    return family
+    if not past:
+        family[living] = living[engine.families(path.resolve(), config.dedup, living)]
+        return family, {}
+    own, known = past.families(path, config.dedup, living, work / "buckets")
+    family[living] = living[own]
+    return family, {int(living[place]): found for place, found in known.items()}
 
 
 def score(

@@ -1,10 +1,11 @@
 """Lines that stand in many documents: menus, notices and stock sentences go, at most one copy of each stays.
 
 As in ccNet and the paper (section 3.1.1) a line counts once a document, and goes when it stands in more than six of a
-bucket of 30 million documents.  Three mercies keep text readable: a frequent line goes only where most of its block
-(the lines between two blank ones) is frequent too, so that "Returns:" inside a docstring stays; a line that ends in a
-colon goes only with what it introduces; and the document with the smallest key keeps its copy.  Counting is spread over
-partitions on the disk, one of which is in memory at a time.
+bucket of 30 million documents, those of earlier snapshots among them where all fit into one.  Three mercies keep text
+readable: a frequent line goes only where most of its block (the lines between two blank ones) is frequent too, so that
+"Returns:" inside a docstring stays; a line that ends in a colon goes only with what it introduces; and the document
+with the smallest key keeps its copy.  Counting is spread over partitions on the disk, one of which is in memory at a
+time.
 """
 
 import re
@@ -54,13 +55,21 @@ class LineCounts:
 
     def __init__(self, config: LinesConfig, documents: int, directory: Path) -> None:
         self._config = config
-        self.buckets = -(-max(documents, 1) // config.bucket_documents)
+        self.documents = documents
+        self.buckets = self._buckets(documents)
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         for stale in directory.glob("lines-*.bin"):
             stale.unlink()
         self._held: list[NDArray[np.uint64]] = []
         self._rows = 0
+
+    def _buckets(self, documents: int) -> int:
+        return -(-max(documents, 1) // self._config.bucket_documents)
+
+    def fits(self, earlier: int) -> bool:
+        """Whether so many documents of earlier snapshots share one bucket with these."""
+        return self._buckets(self.documents + earlier) == 1
 
     def bucket(self, document_key: int) -> int:
         """The bucket of a document: drawn by its key, so that it does not depend on the order of reading."""
@@ -93,19 +102,44 @@ class LineCounts:
     def _file(self, bucket: int, partition: int) -> Path:
         return self._directory / f"lines-{bucket:05d}-{partition:05d}.bin"
 
-    def frequent(self) -> Iterator[tuple[int, Hashes, Hashes]]:
-        """Yields (bucket, keys of frequent lines, key of the document that keeps each) partition by partition."""
+    def earlier(self, keys: Hashes, documents: NDArray[np.uint32]) -> None:
+        """Adds lines of earlier snapshots, each in so many documents; they share the only bucket with the new ones."""
+        partition = keys % np.uint64(self._config.partitions)
+        for number in np.unique(partition).tolist():
+            here = partition == number
+            with self._earlier(number).open("ab") as out:
+                np.stack([keys[here], documents[here].astype(np.uint64)], axis=1).tofile(out)
+
+    def _earlier(self, partition: int) -> Path:
+        return self._directory / f"lines-earlier-{partition:05d}.bin"
+
+    def parts(self) -> Iterator[tuple[int, Hashes, NDArray[np.int64], Hashes]]:
+        """Partition by partition: number, distinct lines, in how many documents each stands, the smallest of these."""
         self._spool()
         for bucket in range(self.buckets):
             for partition in range(self._config.partitions):
                 path = self._file(bucket, partition)
-                if not path.exists():
-                    continue
-                rows = np.fromfile(path, dtype=np.uint64).reshape(-1, 2)
-                order = np.lexsort((rows[:, 1], rows[:, 0]))
-                keys, first, counts = np.unique(rows[order, 0], return_index=True, return_counts=True)
-                many = counts > self._config.maximum_documents
-                yield bucket, keys[many], rows[order, 1][first[many]]
+                if path.exists():
+                    rows = np.fromfile(path, dtype=np.uint64).reshape(-1, 2)
+                    order = np.lexsort((rows[:, 1], rows[:, 0]))
+                    keys, first, counts = np.unique(rows[order, 0], return_index=True, return_counts=True)
+                    yield bucket * self._config.partitions + partition, keys, counts, rows[order, 1][first]
+
+    def frequent(self) -> Iterator[tuple[int, Hashes, Hashes]]:
+        """Yields (bucket, keys of frequent lines, key of the document that keeps each) partition by partition.
+
+        A line that an earlier snapshot holds is kept by nobody, which is key 0.
+        """
+        for number, keys, counts, keepers in self.parts():
+            bucket, partition = divmod(number, self._config.partitions)
+            if (path := self._earlier(partition)).exists():
+                others, documents = np.fromfile(path, dtype=np.uint64).reshape(-1, 2).T
+                here = np.isin(others, keys)
+                place = np.searchsorted(keys, others[here])
+                np.add.at(counts, place, documents[here].astype(np.int64))
+                keepers[place] = 0
+            many = counts > self._config.maximum_documents
+            yield bucket, keys[many], keepers[many]
 
 
 def frequent_lines(counts: LineCounts) -> list[dict[int, int]]:

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from herd.corpus.blocklist import Blocklist
+from herd.corpus.index import FOLDER, without
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
 from herd.foundation.files import atomic_path, read_json, read_jsonl, write_json, write_jsonl
@@ -186,6 +187,8 @@ class _Removal:
                 shutil.copy2(self.artifact / name, self.out / name)
         if named:
             write_jsonl(self.out / "removed.jsonl", self.removed)
+            if (self.artifact / FOLDER).is_dir():
+                without(self.artifact / FOLDER, {row["id"] for row in self.removed}, self.out / FOLDER)
         stats = read_json(self.artifact / "stats.json")
         counts = Counter(row["folder"] for row in self.removed)
         if stats.get("funnel"):

@@ -10,7 +10,7 @@ upper bound, and the more so the smaller the sample.
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ def curate_sample(
     out: Path,
     progress: Progress,
     evaluation_texts: Path | None = None,
+    against: Sequence[Path] = (),
 ) -> None:
     """Curates that share of ``pages`` into ``out``; a sample without a page or a document is a ``HerdError``."""
     sample = out / "sample"
@@ -51,7 +52,7 @@ def curate_sample(
     taken, there = _draw(pages, sample, share, derive(config.split.seed, "sample"), progress)
     if not taken:
         raise HerdError(f"{pages}: a sample of {share:g} holds none of its {there:,} pages; take more")
-    curate(config, sample, out, progress, evaluation_texts)
+    curate(config, sample, out, progress, evaluation_texts, against)
     shutil.rmtree(sample)
     stats = read_json(out / "stats.json")
     write_json(out / "stats.json", stats | {"whole": forecast(stats["funnel"], taken, there, _bytes(out))})
