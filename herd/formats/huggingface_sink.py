@@ -18,12 +18,14 @@ from herd.formats.safetensors_file import lay_out
 from herd.formats.tensors import SourceTokenizer, TensorInfo, TensorSource, cast, load_tokenizer, raw_bytes
 from herd.foundation.files import atomic_path, digest_value, read_json, write_json
 from herd.model.config import ModelConfig
+from herd.tokenizer.files import JSON_FILE, RANKS_FILE
+from herd.tokenizer.sentencepiece import find_pieces
 from herd.tokenizer.tokenizer import Tokenizer
 
 _JOURNAL = ".converting.jsonl"
 _SHARD_BYTES = 5_000_000_000
 _SPECIALS = 256
-# Offsets among the 256 special tokens, which close every vocabulary of the family (fact sheet, 3.4).
+# Offsets among the 256 special tokens, which close every vocabulary of Llama 3's family (fact sheet, 3.4).
 _BEGIN, _STOPS, _PAD = 0, (1, 8, 9), 4
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
@@ -74,8 +76,11 @@ class HuggingFaceSink:
 
 
 def write_configuration(out: Path, config: ModelConfig, dtype: torch.dtype, reward: bool) -> None:
-    """Writes ``generation_config.json``, which a reward model has no use for, and then ``config.json``."""
-    ids = _token_ids(config)
+    """Writes ``generation_config.json``, which a reward model has no use for, and then ``config.json``.
+
+    The tokenizer, where there is one, is in ``out`` already: SentencePiece's says which ids begin and end a text.
+    """
+    ids = _token_ids(config, out)
     if not reward:
         write_json(out / "generation_config.json", {"do_sample": True, "temperature": 0.6, "top_p": 0.9} | ids)
     write_json(out / "config.json", config_to_json(config, _DTYPES[dtype], reward, ids))
@@ -116,7 +121,9 @@ def _write_tokenizer(tokenizer: Tokenizer, origin: SourceTokenizer, out: Path) -
         write_json(config, read_json(config) | {"chat_template": origin.chat_template})
 
 
-def _token_ids(config: ModelConfig) -> dict[str, Any]:
+def _token_ids(config: ModelConfig, out: Path) -> dict[str, Any]:
+    if any((out / name).is_file() for name in (RANKS_FILE, JSON_FILE)) and (found := find_pieces(out)) is not None:
+        return {"bos_token_id": found.begin, "eos_token_id": found.end}
     first = max(config.vocab_size - _SPECIALS, 0)
     return {
         "bos_token_id": first + _BEGIN,

@@ -36,6 +36,7 @@ from herd.infer.window import Window
 from herd.model.loss import token_log_probs
 from herd.model.transformer import Transformer
 from herd.tokenizer.chat import ChatFormat
+from herd.tokenizer.special import END_OF_MESSAGE
 from herd.tokenizer.tokenizer import Tokenizer
 
 
@@ -398,7 +399,7 @@ class Engine:
     def _complete(self, slot: int, output: Output, by_id: bool, by_rule: bool) -> Completion:
         ids = self._slots.ids[slot, : int(self._slots.count[slot])].tolist()
         reason: FinishReason = "stop" if by_id or by_rule else "length"
-        if by_id and ids[-1] == self.tokenizer.eom_id:
+        if by_id and ids[-1] == self.tokenizer.special.get(END_OF_MESSAGE):
             reason = "eom"
         text = output.text.text if output.text is not None else self.tokenizer.decode(ids[:-1] if by_id else ids)
         return Completion(ids, text, reason, output.logprobs, len(output.group.tokens), terminated=by_id)

@@ -1,6 +1,6 @@
 """The tokenizer's formats on disk, read and written so that other people's tools agree with ours on every id.
 
-``tokenizer.model``       tiktoken ranks, one ``base64 rank`` a line
+``tokenizer.model``       tiktoken ranks, one ``base64 rank`` a line; SentencePiece's are in ``piece_model``
 ``tokenizer.json``        the same for the ``tokenizers`` library; merges are derived from the ranks, see ``merges_of``
 ``tokenizer_config.json`` what ``transformers`` needs beside it, the chat template included
 """
@@ -17,17 +17,17 @@ from typing import Any
 from pydantic import BaseModel, StrictInt, ValidationError
 
 from herd.foundation.errors import HerdError
-from herd.foundation.files import read_json, write_json, write_text
-from herd.tokenizer import special
+from herd.foundation.files import atomic_path, read_json, write_json, write_text
+from herd.tokenizer import pieces, special
 from herd.tokenizer.dialects import DIALECTS
+from herd.tokenizer.piece_json import piece_json
+from herd.tokenizer.pieces import PieceVocabulary
 
 RANKS_FILE = "tokenizer.model"
 JSON_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 MAP_FILE = "special_tokens_map.json"
 DEFAULT_DIALECT = "herd"
-_SENTENCEPIECE = re.compile(rb"\n.\n.<unk>", re.DOTALL)
-"""How the other kind of ``tokenizer.model`` begins: a message that holds a message that holds its first piece."""
 _NAMED_DIALECT = re.compile(r'\{#- Herd, dialect "([^"]*)"')
 _PUBLISHED_MARKS = ("builtin_tools", "Cutting Knowledge Date: December 2023", "Given the following functions")
 """What tells the template published with Llama 3.1 from others."""
@@ -73,27 +73,34 @@ def check_ranks(ranks: Mapping[bytes, int], place: str) -> None:
 
 def read(path: Path) -> tuple[dict[bytes, int], Sequence[str]]:
     """Ranks and names of control tokens from a directory or one of its files."""
-    if path.is_dir():
-        present = [path / name for name in (RANKS_FILE, JSON_FILE) if (path / name).is_file()]
-        if not present:
-            raise HerdError(f"{path}: holds neither {RANKS_FILE} nor {JSON_FILE}")
-        path = present[0]
+    path = file_of(path)
     if path.suffix == ".json":
         return read_tokenizer_json(path)
     return read_ranks(path), special.SPECIAL_TOKENS
 
 
-def read_ranks(path: Path) -> dict[bytes, int]:
-    """Reads a tiktoken rank file; ``HerdError`` names the file and the line."""
+def file_of(path: Path) -> Path:
+    """The file that a directory's tokenizer is read from, or ``path`` itself; ``HerdError`` if there is none."""
+    if not path.is_dir():
+        return path
+    present = [path / name for name in (RANKS_FILE, JSON_FILE) if (path / name).is_file()]
+    if not present:
+        raise HerdError(f"{path}: holds neither {RANKS_FILE} nor {JSON_FILE}")
+    return present[0]
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of one of the files; ``HerdError`` where it cannot be read."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise HerdError(f"{path}: not readable ({error.strerror})") from None
-    if _SENTENCEPIECE.match(data):
-        raise HerdError(f"{path}: is a SentencePiece model, as Llama 2 has it; ranks in tiktoken's form are read")
-    lines = data.splitlines()
+
+
+def read_ranks(path: Path) -> dict[bytes, int]:
+    """Reads a tiktoken rank file; ``HerdError`` names the file and the line."""
     ranks: dict[bytes, int] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_bytes(path).splitlines(), start=1):
         if not line:
             continue
         try:
@@ -206,6 +213,13 @@ def read_dialect(path: Path) -> str:
     return "huggingface" if all(mark in template for mark in _PUBLISHED_MARKS) else DEFAULT_DIALECT
 
 
+def write_model(directory: Path, data: bytes) -> None:
+    """Writes a ``tokenizer.model`` as it is."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with atomic_path(directory / RANKS_FILE) as temporary:
+        temporary.write_bytes(data)
+
+
 def write_ranks(directory: Path, ranks: Mapping[bytes, int]) -> None:
     """Writes the rank file alone, as Meta's releases have it."""
     ordered = sorted(ranks.items(), key=lambda item: item[1])
@@ -220,12 +234,27 @@ def write(directory: Path, ranks: Mapping[bytes, int], special_tokens: Sequence[
     write_json(directory / JSON_FILE, _tokenizer_json(ranks, added))
     names = {"bos_token": special.BEGIN_OF_TEXT, "eos_token": special.END_OF_TEXT, "pad_token": special.PAD}
     names = {role: name for role, name in names.items() if name in special_tokens}
+    _write_settings(directory, added, names, {"chat_template": chat_template(dialect)})
+
+
+def write_pieces(directory: Path, vocabulary: PieceVocabulary) -> None:
+    """Writes what goes beside a SentencePiece ``tokenizer.model``, which has no chat template; each file atomically."""
+    added = [_added_token(name, token) for name, token in vocabulary.special.items()]
+    write_json(directory / JSON_FILE, piece_json(vocabulary, added))
+    names = {"bos_token": pieces.BEGIN, "eos_token": pieces.END, "unk_token": pieces.UNKNOWN}
+    _write_settings(directory, added, names, {"add_bos_token": True, "add_eos_token": False})
+
+
+def _write_settings(
+    directory: Path, added: Sequence[Mapping[str, Any]], names: Mapping[str, str], settings: Mapping[str, Any]
+) -> None:
+    """``special_tokens_map.json`` and ``tokenizer_config.json``."""
     write_json(directory / MAP_FILE, names)
     decoder = {str(token["id"]): {key: token[key] for key in token if key != "id"} for token in added}
     config = {
         "added_tokens_decoder": decoder,
         **names,
-        "chat_template": chat_template(dialect),
+        **settings,
         "clean_up_tokenization_spaces": False,
         "model_input_names": ["input_ids", "attention_mask"],
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -10,7 +10,7 @@ texts and long runs, and errors that say what is wrong.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,26 +70,44 @@ class Tokenizer:
         """
         files.check_ranks(ranks, "the ranks")
         dialect_of(dialect)
-        self.ranks = dict(ranks)
+        self._ranks = dict(ranks)
         self.dialect = dialect
         self.special: dict[str, int] = {name: len(ranks) + index for index, name in enumerate(special_tokens)}
         self._encoding = tiktoken.Encoding(
             name="herd",
             pat_str=special.SPLIT_PATTERN,
-            mergeable_ranks=self.ranks,
+            mergeable_ranks=self._ranks,
             special_tokens=self.special,
             explicit_n_vocab=len(ranks) + len(self.special),
         )
 
     @classmethod
     def load(cls, path: Path | str) -> "Tokenizer":
-        """Reads a tokenizer directory, a tiktoken rank file, or a ``tokenizer.json`` of the Llama 3 form."""
+        """Reads a directory, a ``tokenizer.model`` or a ``tokenizer.json``, of Llama 3's form or of Llama 2's."""
+        from herd.tokenizer.sentencepiece import SentencePieceTokenizer, find_pieces  # which is made of this class
+
+        if (vocabulary := find_pieces(Path(path))) is not None:
+            return SentencePieceTokenizer(vocabulary)
         ranks, special_tokens = files.read(Path(path))
         return cls(ranks, special_tokens, files.read_dialect(Path(path)))
 
     def save(self, directory: Path | str) -> None:
         """Writes ``tokenizer.model``, ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json``."""
         files.write(Path(directory), self.ranks, tuple(self.special), self.dialect)
+
+    def save_model(self, directory: Path | str) -> None:
+        """Writes ``tokenizer.model`` alone, as Meta's releases have it."""
+        files.write_ranks(Path(directory), self.ranks)
+
+    @property
+    def model_says_all(self) -> bool:
+        """Whether ``tokenizer.model`` alone gives this tokenizer again: ranks do so if the control tokens are 3.1's."""
+        return tuple(self.special) == special.SPECIAL_TOKENS
+
+    @property
+    def ranks(self) -> dict[bytes, int]:
+        """The bytes of every ordinary token to its id."""
+        return self._ranks
 
     @property
     def vocab_size(self) -> int:
@@ -103,54 +121,54 @@ class Tokenizer:
         except KeyError:
             raise HerdError(f"this tokenizer has no control token {name}") from None
 
-    @cached_property
+    @property
     def bos_id(self) -> int:
         """``<|begin_of_text|>``."""
         return self.special_id(special.BEGIN_OF_TEXT)
 
-    @cached_property
+    @property
     def eos_id(self) -> int:
         """``<|end_of_text|>``, the end of a document."""
         return self.special_id(special.END_OF_TEXT)
 
-    @cached_property
+    @property
     def eot_id(self) -> int:
         """``<|eot_id|>``, the end of a turn."""
         return self.special_id(special.END_OF_TURN)
 
-    @cached_property
+    @property
     def eom_id(self) -> int:
         """``<|eom_id|>``, the end of a message that waits for a tool."""
         return self.special_id(special.END_OF_MESSAGE)
 
-    @cached_property
+    @property
     def pad_id(self) -> int:
         """``<|finetune_right_pad_id|>``."""
         return self.special_id(special.PAD)
 
-    @cached_property
+    @property
     def python_tag_id(self) -> int:
         """``<|python_tag|>``, the start of a tool call."""
         return self.special_id(special.PYTHON_TAG)
 
-    @cached_property
+    @property
     def start_header_id(self) -> int:
         """``<|start_header_id|>``."""
         return self.special_id(special.START_HEADER)
 
-    @cached_property
+    @property
     def end_header_id(self) -> int:
         """``<|end_header_id|>``."""
         return self.special_id(special.END_HEADER)
 
-    @cached_property
+    @property
     def stop_ids(self) -> tuple[int, ...]:
         """The ids that end a generation: end of text, of message, of turn. The only list of them in Herd."""
         return (self.eos_id, self.eom_id, self.eot_id)
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
         """Ids of ``text``; names of control tokens in it become control tokens only with ``allow_special``."""
-        _check(text)
+        check_text(text)
         encode = self._encoding.encode_ordinary
         if allow_special:
             encode = partial(self._encoding.encode, allowed_special=set(self.special), disallowed_special=())
@@ -160,7 +178,7 @@ class Tokenizer:
 
     def encode_array(self, text: str) -> np.ndarray:
         """Ids of ``text`` as plain text, as a ``uint32`` array: the form for long documents."""
-        _check(text)
+        check_text(text)
         parts = (text,) if _is_short(text) else split_for_encoding(text)
         arrays = [self._encoding.encode_to_numpy(part, disallowed_special=()) for part in parts]
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
@@ -190,7 +208,7 @@ def _is_short(text: str) -> bool:
     return len(text) <= _RUN_CHARACTERS
 
 
-def _check(text: str) -> None:
+def check_text(text: str) -> None:
     """``HerdError`` if ``text`` cannot be written as UTF-8; the native encoder would put U+FFFD there in silence."""
     try:
         text.isascii() or text.encode()

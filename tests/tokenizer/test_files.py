@@ -127,14 +127,6 @@ def test_broken_ranks_are_named(directory: Path, tmp_path: Path, place: int, tex
     assert str(path) in str(raised.value)
 
 
-def test_a_sentencepiece_model_is_named_for_what_it_is(tmp_path: Path) -> None:
-    """The first bytes of a published one: the pieces of unknown text and of a beginning."""
-    path = tmp_path / "tokenizer.model"
-    path.write_bytes(b"\n\x0e\n\x05<unk>\x15\0\0\0\0\x18\x02\n\x0c\n\x03<s>\x15\0\0\0\0\x18\x03")
-    with pytest.raises(HerdError, match=r"tokenizer\.model: is a SentencePiece model, as Llama 2 has it"):
-        Tokenizer.load(path)
-
-
 def test_other_kinds_of_tokenizer_are_refused(directory: Path, tmp_path: Path) -> None:
     original = json.loads((directory / "tokenizer.json").read_text())
     model, added = original["model"], original["added_tokens"]

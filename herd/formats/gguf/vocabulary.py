@@ -1,16 +1,19 @@
 """Tokenizer and chat template as GGUF's metadata, and back.
 
 GGUF keeps a byte-level BPE as a list of tokens in the stand-in characters of ``tokenizer.json``, a list of their kinds
-and a list of merges; the pattern that cuts the text is known by a name, ``llama-bpe``.
+and a list of merges; the pattern that cuts the text is known by a name, ``llama-bpe``.  SentencePiece's vocabularies
+are in ``piece_vocabulary``.
 """
 
 import numpy as np
 
+from herd.formats.gguf import piece_vocabulary
 from herd.formats.gguf.container import GgufFile, Value
 from herd.formats.tensors import SourceTokenizer
 from herd.foundation.errors import HerdError
 from herd.tokenizer import special
 from herd.tokenizer.files import check_ranks, merges_of, token_bytes, token_text
+from herd.tokenizer.sentencepiece import SentencePieceTokenizer
 from herd.tokenizer.tokenizer import Tokenizer
 
 _PREFIX = "tokenizer.ggml."
@@ -32,6 +35,14 @@ def describe_tokenizer(tokenizer: Tokenizer | None, chat_template: str | None) -
     """The metadata of a tokenizer; without one, that there is none, which other readers want to be told."""
     if tokenizer is None:
         return {f"{_PREFIX}model": _NO_MODELS[0]}
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        metadata = piece_vocabulary.describe_pieces(tokenizer.vocabulary)
+    else:
+        metadata = _describe_ranks(tokenizer)
+    return metadata if chat_template is None else metadata | {_TEMPLATE: chat_template}
+
+
+def _describe_ranks(tokenizer: Tokenizer) -> dict[str, Value]:
     ordered = sorted(tokenizer.ranks, key=tokenizer.ranks.__getitem__)
     kinds = [_NORMAL] * len(ordered) + [_CONTROL] * len(tokenizer.special)
     metadata: dict[str, Value] = {
@@ -43,8 +54,7 @@ def describe_tokenizer(tokenizer: Tokenizer | None, chat_template: str | None) -
         "add_bos_token": True,
     }
     metadata |= {role: tokenizer.special[name] for role, name in _ROLES.items() if name in tokenizer.special}
-    metadata = {_PREFIX + key: value for key, value in metadata.items()}
-    return metadata if chat_template is None else metadata | {_TEMPLATE: chat_template}
+    return {_PREFIX + key: value for key, value in metadata.items()}
 
 
 def find_tokenizer(file: GgufFile) -> SourceTokenizer | None:
@@ -58,8 +68,12 @@ def find_tokenizer(file: GgufFile) -> SourceTokenizer | None:
 def read_tokenizer(file: GgufFile) -> Tokenizer:
     """The tokenizer in a file's metadata; ``HerdError`` where it is of another kind or contradicts itself."""
     model, split = file.get(f"{_PREFIX}model", str), file.get(f"{_PREFIX}pre", str, "default")
+    if model == piece_vocabulary.MODEL:
+        return piece_vocabulary.read_pieces(file)
     if model != _MODEL or split not in _SPLIT_NAMES:
-        raise HerdError(f"{file.path}: the tokenizer is of the kind {model!r} / {split!r}, only Llama 3's is read")
+        raise HerdError(
+            f"{file.path}: the tokenizer is of the kind {model!r} / {split!r}, only Llama 3's and 2's are read"
+        )
     tokens, kinds = file.get(f"{_PREFIX}tokens", list), file.get(f"{_PREFIX}token_type", np.ndarray)
     if len(tokens) != len(kinds):
         raise HerdError(f"{file.path}: {len(tokens)} tokens in {_PREFIX}tokens, {len(kinds)} in {_PREFIX}token_type")

@@ -18,8 +18,7 @@ from herd.formats.rotary_order import rotated_heads, to_pairs
 from herd.formats.tensors import EMBEDDING, TensorInfo, TensorSource, cast, load_tokenizer, raw_bytes
 from herd.foundation.errors import HerdError
 from herd.foundation.files import digest_value, write_json
-from herd.tokenizer.files import RANKS_FILE, write_ranks
-from herd.tokenizer.special import SPECIAL_TOKENS
+from herd.tokenizer.files import RANKS_FILE
 
 _JOURNAL = ".converting.jsonl"
 
@@ -82,7 +81,7 @@ class MetaSink:
             self._files.write(f"{file} checksums", regions)
         self._files.finish()
         if self._tokenizer is not None:
-            write_ranks(self._out, self._tokenizer.ranks)
+            self._tokenizer.save_model(self._out)
         write_json(self._out / params.FILE, self._params)
 
     def _check(self, source: TensorSource) -> None:
@@ -93,7 +92,7 @@ class MetaSink:
             raise HerdError(
                 f"{source.path}: {self._config.kv_heads} heads of keys cannot be divided among {self._ranks} ranks"
             )
-        if self._tokenizer is not None and tuple(self._tokenizer.special) != tuple(SPECIAL_TOKENS):
+        if self._tokenizer is not None and not self._tokenizer.model_says_all:
             raise HerdError(f"{source.path}: {RANKS_FILE} has no place for control tokens other than Llama 3.1's 256")
 
     def _targets(self, name: str) -> list[str]:
