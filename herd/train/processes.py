@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from herd.train.batch import Batch, LossFunction, LossParts, next_token_loss
+from herd.train.beginning import Beginning
 
 Forward = Callable[[Batch], LossParts]
 
@@ -26,6 +27,10 @@ class OneProcess:
     """The process of rank 0 writes what is written once."""
     eager_because: str | None = None
     """Why layers are not compiled, whatever the configuration says; None where they may be."""
+
+    def begin(self, beginning: Beginning, device: torch.device) -> nn.Module:
+        """The network with its first weights, as this process holds it."""
+        return beginning.whole().to(device)
 
     def spread(self, model: nn.Module) -> nn.Module:
         """The model as this process holds it; called before an optimiser sees the weights."""
@@ -54,7 +59,20 @@ class OneProcess:
         """Called after an evaluation: weights gathered for it are given back."""
 
     @torch.no_grad()
+    def each_weight(
+        self, model: nn.Module, weights: Mapping[str, Tensor] | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Whole tensors, one after another, of the model or of ``weights`` that are spread like it; all must ask."""
+        for name, tensor in (dict(model.named_parameters()) if weights is None else weights).items():
+            yield name, tensor.detach()
+
     def whole_weights(self, model: nn.Module, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Whole tensors by name, of the model or of ``weights`` that are spread like it; every process must ask."""
-        named = dict(model.named_parameters()) if weights is None else weights
-        return {name: tensor.detach() for name, tensor in named.items()}
+        """All of ``each_weight`` by name, on every process."""
+        return dict(self.each_weight(model, weights))
+
+
+@torch.no_grad()
+def put_weights(weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Copies tensors by name into the parameters of ``model``, which are whole or spread as they are."""
+    for name, parameter in model.named_parameters():
+        parameter.copy_(weights[name])

@@ -14,15 +14,16 @@ On several processes, all of them call it:
 
 import shutil
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
-from herd.formats.huggingface import load_config, load_transformer, save_model
+from herd.formats.huggingface import save_model, save_weights
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, write_json
@@ -32,12 +33,13 @@ from herd.model.config import ModelConfig
 from herd.model.transformer import Transformer
 from herd.train.average import AverageConfig
 from herd.train.batch import Batch
+from herd.train.beginning import begin_with
 from herd.train.compiled import CompileMode
 from herd.train.loop import HeldOut, TrainConfig, train
 from herd.train.parallel.launch import Alone
 from herd.train.precision import Precision
 from herd.train.pretrain import PretrainSource, held_out_batches
-from herd.train.processes import OneProcess
+from herd.train.processes import OneProcess, put_weights
 from herd.train.recompute import Recompute, RecomputedLayers
 from herd.train.schedule import BatchRamp, OptimizerConfig, RampStep
 from herd.train.shards import META_FILE
@@ -137,15 +139,14 @@ def pretrain(
     the rows and the weights.  Raises ``HerdError`` for a mesh or tokens that do not fit before any weight is made.
     """
     launch, schedule = launch or Alone(), config.schedule()
-    shape = start if isinstance(start, ModelConfig) else load_config(start)
-    _check_vocabulary(tokens, shape, start)
-    processes = _processes(mesh, launch, shape, schedule)
+    beginning = begin_with(start, derive(config.seed, "weights"), config.sequence_length)
+    _check_vocabulary(tokens, beginning.shape, start)
+    processes = _processes(mesh, launch, beginning.shape, schedule)
     stream = _stream(config, schedule, tokens)
     held_out: HeldOut = HeldOutLoss(tokens, stream, config, processes)
     source = PretrainSource(stream, schedule.batch, config.micro_tokens, processes.data_index, processes.data_parts)
-    whole = _begin(start, config)
-    with launch.within("the spreading of the weights"):
-        model = processes.spread(whole.to(launch.device))
+    with launch.within("the making of the weights"):
+        model = processes.begin(beginning, launch.device)
     with RecomputedLayers(model, config.recompute):
         report = train(
             schedule,
@@ -161,19 +162,15 @@ def pretrain(
         )
     figures = dict(report.figures)
     if report.averaged is not None:
-        _put(report.averaged, model)
+        put_weights(report.averaged, model)
         with launch.within("the evaluation of the averaged weights"):
             figures["averaged"] = held_out(model)
             processes.settle(model)
-    with launch.within("the gathering of the weights"):
-        weights = processes.whole_weights(model)
+    _save(model, processes, launch, tokenizer, out)
     if launch.rank > 0:
         return
-    if launch.count > 1:
-        whole = Transformer(whole.config)
-        _put(weights, whole)
-    save_model(whole, tokenizer, out)
-    write_json(out / "stats.json", figures | {"parameters": whole.config.parameters, **_mix_figures(stream, schedule)})
+    figures["parameters"] = beginning.shape.parameters
+    write_json(out / "stats.json", figures | _mix_figures(stream, schedule))
     if config.keep_every is None:
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
 
@@ -239,21 +236,25 @@ def _processes(mesh: "MeshConfig | None", launch: Alone, shape: ModelConfig, sch
     return processes_of(Mesh(mesh, launch.device.type))
 
 
-@torch.no_grad()
-def _put(weights: Mapping[str, Tensor], model: nn.Module) -> None:
-    for name, parameter in model.named_parameters():
-        parameter.copy_(weights[name])
+def _save(model: Any, processes: OneProcess, launch: Alone, tokenizer: Path, out: Path) -> None:
+    """Writes the directory; from several processes, the first one takes each tensor as it is gathered."""
+    if launch.count == 1:
+        save_model(model, tokenizer, out)
+        return
+    weights = _gather(processes.each_weight(model), launch)
+    if launch.rank == 0:
+        save_weights(weights, model.config, tokenizer, out)
+    else:
+        deque(weights, maxlen=0)  # they only give their parts
 
 
-def _begin(start: ModelConfig | Path, config: PretrainConfig) -> Transformer:
-    if isinstance(start, ModelConfig):
-        model = Transformer(start)
-        model.init_weights(derive(config.seed, "weights"))
-        return model
-    model = load_transformer(start)
-    longest = max(model.config.max_positions, config.sequence_length)
-    model.config = model.config.with_context(longest, model.config.rope_scaling)
-    return model
+def _gather(weights: Iterator[tuple[str, Tensor]], launch: Alone) -> Iterator[tuple[str, Tensor]]:
+    while True:
+        with launch.within("the gathering of the weights"):
+            named = next(weights, None)
+        if named is None:
+            return
+        yield named
 
 
 def _mix_figures(stream: TokenStream, schedule: TrainConfig) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Pipeline parallel training: the ranks of PP share the layers (paper, section 3.3.2).
 
     processes = PipelineProcesses(Mesh(MeshConfig(pp=2, stages=2), "cuda"))
-    part = processes.spread(model)          # this process's layers, under the names they have in the whole network
+    part = processes.begin(beginning, device)   # this process's layers, under the names they have in the whole network
     train(schedule, part, source, processes.next_token_loss, out, progress, processes=processes)
 
 ``order`` says what each rank does when; ``torch.distributed.pipelining`` puts sends and receives between, runs the
@@ -26,7 +26,7 @@ from herd.train.batch import Batch, LossParts
 from herd.train.parallel.data import release_weights, shard_weights
 from herd.train.parallel.mesh import Mesh
 from herd.train.parallel.order import Interleaving, split_layers, work_orders
-from herd.train.parallel.processes import ManyProcesses, pad_batch, placed_like
+from herd.train.parallel.processes import ManyProcesses, pad_batch, placed_like, whole_tensor
 from herd.train.processes import Forward
 
 
@@ -116,7 +116,7 @@ class PipelineProcesses(ManyProcesses):
         self._made: tuple[tuple[int, int], _Runtime] | None = None
 
     def spread(self, model: nn.Module) -> nn.Module:
-        """This process's part of ``model``, which every process holds whole and alike."""
+        """This process's part of ``model``, which every process holds whole and alike, with values or without."""
         assert isinstance(model, Transformer), "only the transformer is cut into stages"
         self._cut_matrices(model)
         stages = self._interleaving.stages
@@ -181,16 +181,18 @@ class PipelineProcesses(ManyProcesses):
             release_weights(stage)
 
     @torch.no_grad()
-    def whole_weights(self, model: nn.Module, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Whole tensors on the CPU of every process; ``weights`` has one for every parameter."""
-        own = super().whole_weights(model, weights)
-        whole = {}
+    def each_weight(
+        self, model: nn.Module, weights: Mapping[str, Tensor] | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Whole tensors on the CPU of every process, one after another; ``weights`` has one for every parameter."""
+        own = dict(model.named_parameters()) if weights is None else weights
         for name, (owner, shape, dtype) in self._owners.items():
-            tensor = own[name] if owner == self._place else torch.empty(shape, dtype=dtype)
-            tensor = tensor.to(self._device)
+            if owner == self._place:
+                tensor = whole_tensor(own[name]).to(self._device).contiguous()
+            else:
+                tensor = torch.empty(shape, dtype=dtype, device=self._device)
             dist.broadcast(tensor, group=self._group, group_src=owner)
-            whole[name] = tensor.cpu()
-        return whole
+            yield name, tensor.cpu()
 
     def _end(self, stage: Stage, x: Tensor, batch: Batch) -> LossParts:
         """The stage's pass: to the loss, or to what the next stage goes on from."""

@@ -1,24 +1,26 @@
 """The loop's questions answered for processes on a mesh.
 
 processes = ManyProcesses(Mesh(config, device.type))
-model = processes.spread(model)
+model = processes.begin(begin_with(shape, seed=7, length=512), device)
 train(schedule, model, source, processes.next_token_loss, out, progress, processes=processes)
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
-from herd.model.attention import DocumentAttention
 from herd.model.layers import Attend
 from herd.model.loss import IGNORE, chunked_cross_entropy
 from herd.model.transformer import Transformer
 from herd.train.batch import Batch, CrossEntropy, LossParts, next_token_loss
+from herd.train.beginning import Beginning
+from herd.train.flex import document_attention
 from herd.train.parallel.context import ContextAttention, ContextShare
 from herd.train.parallel.data import release_weights, shard_weights
 from herd.train.parallel.loss import spread_cross_entropy
@@ -39,8 +41,21 @@ class ManyProcesses(OneProcess):
         self.cross_entropy: CrossEntropy = spread_cross_entropy if mesh.config.tp > 1 else chunked_cross_entropy
         self._device = torch.device(mesh.devices.device_type)
 
+    def begin(self, beginning: Beginning, device: torch.device) -> nn.Module:
+        """A network that was cut before it had values, and of these only what this process keeps."""
+        with torch.device("meta"):
+            model = self.spread(Transformer(beginning.shape))
+        model.to_empty(device=device)
+        if isinstance(model, Transformer):
+            model.tie()  # emptied one by one, the two are two parameters
+        fill_parts(model, beginning)
+        return model
+
     def spread(self, model: nn.Module) -> nn.Module:
-        """Cuts the weights of ``model``, which every process holds whole and alike, first over TP, then over DP."""
+        """Cuts the weights of ``model``, which every process holds whole and alike, first over TP, then over DP.
+
+        They may have no values yet.
+        """
         self._cut_matrices(model)
         shard_weights(model, self.mesh)
         return model
@@ -60,7 +75,7 @@ class ManyProcesses(OneProcess):
         """The tokens of ``batch`` that this process trains on, and what they may see."""
         group = self.mesh.group("cp")
         if group is None:
-            return batch, DocumentAttention(batch.lengths)
+            return batch, document_attention(batch.lengths, batch.tokens_N.device)
         share = ContextShare(len(batch.tokens_N), group, batch.tokens_N.device)
         return share.cut_batch(batch), ContextAttention(batch.lengths, share)
 
@@ -107,12 +122,32 @@ class ManyProcesses(OneProcess):
         release_weights(model)
 
     @torch.no_grad()
-    def whole_weights(self, model: nn.Module, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Whole tensors on the CPU of every process."""
-        whole = {}
+    def each_weight(
+        self, model: nn.Module, weights: Mapping[str, Tensor] | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Whole tensors on the CPU of every process, one after another."""
         for name, tensor in (dict(model.named_parameters()) if weights is None else weights).items():
-            whole[name] = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()
-        return whole
+            yield name, whole_tensor(tensor).cpu()
+
+
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """A spread tensor gathered; every process that has a part of it must ask."""
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach()
+
+
+@torch.no_grad()
+def fill_parts(model: nn.Module, beginning: Beginning) -> None:
+    """Gives every parameter of ``model``, spread or whole, the values that it begins with on this process."""
+    for name, parameter in model.named_parameters():
+        own: Tensor = parameter
+        offset: Sequence[int] = (0,) * parameter.ndim
+        if isinstance(parameter, DTensor):
+            own = parameter.to_local()
+            _, offset = compute_local_shape_and_global_offset(
+                parameter.shape, parameter.device_mesh, parameter.placements
+            )
+        if own.numel():
+            beginning.fill(own, name, parameter.shape, offset)
 
 
 def placed_like(parameter: Tensor, gradient: Tensor) -> Tensor:
@@ -139,7 +174,7 @@ def pad_batch(batch: Batch, multiple: int) -> Batch:
     return Batch(
         torch.cat([batch.tokens_N, new(missing)]),
         torch.cat([batch.positions_N, torch.arange(missing, device=batch.positions_N.device)]),
-        torch.cat([batch.targets_N, new(missing) + IGNORE]),
+        torch.cat([batch.targets_N, batch.targets_N.new_full((missing,), IGNORE)]),
         [*batch.lengths, missing],
         batch.extra,
     )

@@ -68,5 +68,4 @@ def cut_matrices(model: Transformer, mesh: DeviceMesh) -> None:
         "head": ColwiseParallel(),
     }
     parallelize_module(model, mesh, outside, src_data_rank=None)
-    if model.config.tied and model.head is not None:
-        model.head.weight = model.embedding.weight  # each was cut on its own, and both by the vocabulary
+    model.tie()  # each was cut on its own, and both by the vocabulary

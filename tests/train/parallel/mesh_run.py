@@ -1,8 +1,7 @@
 """Short runs on meshes of gloo processes, for the tests: ``python mesh_run.py OUT '[{"tp": 2}, ...]'``.
 
-Every run starts from the same weights and sees the same packed documents.  The weights are drawn before the processes
-are forked, so that all hold them.  ``OUT/NUMBER.safetensors`` receives a run's losses, norms, gradients of every step,
-and final weights.
+Every run starts from the same weights, of which each process makes its own parts, and sees the same packed documents.
+``OUT/NUMBER.safetensors`` receives a run's losses, norms, gradients of every step, first and final weights.
 """
 
 import json
@@ -19,10 +18,11 @@ from gloo import on_ranks
 from safetensors.torch import save_file
 from torch import Tensor
 
+from herd.formats.huggingface import save_model
 from herd.foundation.seeds import numpy_from
 from herd.model.config import ModelConfig
-from herd.model.transformer import Transformer
 from herd.train.batch import document_batch
+from herd.train.beginning import Beginning, Fresh, Stored
 from herd.train.loop import TrainConfig, TrainRun
 from herd.train.parallel.mesh import Mesh, MeshConfig, check_mesh
 from herd.train.parallel.pipeline import processes_of
@@ -55,11 +55,11 @@ def shape(tied: bool, layers: int) -> ModelConfig:
     return ModelConfig(vocab_size=64, dim=32, layers=layers, heads=4, kv_heads=2, ffn_dim=48, tied=tied)
 
 
-def train_run(model: Transformer, mesh: MeshConfig, micro_rows: int, out: Path) -> dict[str, Tensor]:
+def train_run(beginning: Beginning, mesh: MeshConfig, micro_rows: int, out: Path) -> dict[str, Tensor]:
     """What a run of ``STEPS`` steps gave, in whole tensors; its micro-batches have ``micro_rows`` or fewer."""
-    check_mesh(mesh, dist.get_world_size() if dist.is_initialized() else 1, model.config, LENGTH, RAMP)
+    check_mesh(mesh, dist.get_world_size() if dist.is_initialized() else 1, beginning.shape, LENGTH, RAMP)
     processes = processes_of(Mesh(mesh, "cpu")) if mesh.ranks > 1 else OneProcess()
-    spread = processes.spread(model)
+    spread = processes.begin(beginning, torch.device("cpu"))
     config = TrainConfig(
         steps=STEPS,
         batch=RAMP,
@@ -71,12 +71,12 @@ def train_run(model: Transformer, mesh: MeshConfig, micro_rows: int, out: Path) 
     )
     source = PretrainSource(PackedRows(), RAMP, micro_rows * LENGTH, processes.data_index, processes.data_parts)  # type: ignore[arg-type]
     run = TrainRun(config, spread, source, processes.next_token_loss, out, processes)
-    seen: dict[str, Tensor] = {}
+    seen = {f"start/{name}": value.clone() for name, value in processes.each_weight(spread)}
 
     def keep_gradients(*_: object) -> None:
         gradients = {name: p.grad for name, p in spread.named_parameters() if p.grad is not None}
-        whole = processes.whole_weights(spread, gradients)
-        seen.update({f"{step}/{name}": value.clone() for name, value in whole.items()})
+        whole = processes.each_weight(spread, gradients)
+        seen.update({f"{step}/{name}": value.clone() for name, value in whole})
 
     run.optimizer.register_step_pre_hook(keep_gradients)
     figures = []
@@ -86,7 +86,7 @@ def train_run(model: Transformer, mesh: MeshConfig, micro_rows: int, out: Path) 
     run.log.close()
     seen["held out"] = torch.tensor(list(run.evaluate(partial(held_out, processes)).values()))
     seen["figures"] = torch.tensor(figures, dtype=torch.float64)
-    seen |= {f"weights/{name}": value.clone() for name, value in processes.whole_weights(spread).items()}
+    seen |= {f"weights/{name}": value.clone() for name, value in processes.each_weight(spread)}
     return seen
 
 
@@ -97,23 +97,30 @@ def held_out(processes: OneProcess, model: Any) -> dict[str, float]:
     return {"held out": sums["loss"] / sums["weight"]}
 
 
-def keep_run(model: Transformer, mesh: MeshConfig, micro_rows: int, path: Path, rank: int) -> None:
+def keep_run(beginning: Beginning, mesh: MeshConfig, micro_rows: int, path: Path, rank: int) -> None:
     """One rank's part of a run; the first one keeps what it gave."""
     with tempfile.TemporaryDirectory() as place:
-        seen = train_run(model, mesh, micro_rows, Path(place))
+        seen = train_run(beginning, mesh, micro_rows, Path(place))
     if rank == 0:
         save_file({name: value.contiguous() for name, value in seen.items()}, path)
 
 
 def main(out: Path, runs: list[dict[str, Any]]) -> None:
-    """Makes the runs.  Of the keys, ``tied`` and ``layers`` are the network's, ``micro_rows`` the micro-batches'."""
+    """Makes the runs.
+
+Of the keys, ``tied`` and ``layers`` are the network's and ``micro_rows`` the micro-batches'; with ``stored``, the
+    network is read from a directory.
+    """
     torch.set_num_threads(1)
     for number, keys in enumerate(runs):
-        model = Transformer(shape(keys.pop("tied", False), keys.pop("layers", 4)))
-        model.init_weights(3, induction=False)
+        network = shape(keys.pop("tied", False), keys.pop("layers", 4))
+        beginning: Beginning = Fresh(network, 3, induction=False)
+        if keys.pop("stored", False):
+            save_model(beginning.whole(), None, out / f"stored-{number}")
+            beginning = Stored(out / f"stored-{number}", LENGTH)
         micro_rows = keys.pop("micro_rows", 2)
         mesh = MeshConfig(**keys)
-        on_ranks(mesh.ranks, partial(keep_run, model, mesh, micro_rows, out / f"{number}.safetensors"))
+        on_ranks(mesh.ranks, partial(keep_run, beginning, mesh, micro_rows, out / f"{number}.safetensors"))
 
 
 if __name__ == "__main__":
