@@ -108,7 +108,7 @@ def keep_run(beginning: Beginning, mesh: MeshConfig, micro_rows: int, path: Path
 def main(out: Path, runs: list[dict[str, Any]]) -> None:
     """Makes the runs.
 
-Of the keys, ``tied`` and ``layers`` are the network's and ``micro_rows`` the micro-batches'; with ``stored``, the
+    Of the keys, ``tied`` and ``layers`` are the network's, ``micro_rows`` the micro-batches'; with ``stored``, the
     network is read from a directory.
     """
     torch.set_num_threads(1)
