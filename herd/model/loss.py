@@ -33,7 +33,7 @@ def in_product_type(hidden_ME: Tensor, head_VE: Tensor) -> tuple[Tensor, Tensor]
     the head once a chunk.
     """
     device = hidden_ME.device.type
-    if not torch.is_autocast_enabled(device):
+    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
         return hidden_ME, head_VE
     dtype = torch.get_autocast_dtype(device)
     return hidden_ME.to(dtype), head_VE.to(dtype)

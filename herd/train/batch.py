@@ -11,10 +11,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from herd.model.attention import DocumentAttention, document_positions
+from herd.model.attention import document_positions
 from herd.model.layers import Attend
 from herd.model.loss import IGNORE, chunked_cross_entropy
+from herd.model.transfer import send
 from herd.model.transformer import Transformer
+from herd.train.flex import document_attention
 
 CrossEntropy = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, int]]
 """From hidden states (N, E), output matrix (V, E) and targets (N,): summed nats, and the number of targets."""
@@ -35,15 +37,18 @@ class Batch:
     extra: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on another device."""
+        """The batch on another device, copied without waiting.
+
+        Targets stay where they are: losses first ask which tokens have one, and on the host that is known at once.
+        """
         if self.tokens_N.device == device:
             return self
         return Batch(
-            self.tokens_N.to(device),
-            self.positions_N.to(device),
-            self.targets_N.to(device),
+            send(self.tokens_N, device),
+            send(self.positions_N, device),
+            self.targets_N,
             self.lengths,
-            {name: tensor.to(device) for name, tensor in self.extra.items()},
+            {name: send(tensor, device) for name, tensor in self.extra.items()},
         )
 
 
@@ -84,7 +89,8 @@ def next_token_loss(
 
     Tokens see their own document unless ``attend`` says what they see.
     """
-    hidden_NE = model(batch.tokens_N, batch.positions_N, attend or DocumentAttention(batch.lengths))
+    attend = attend or document_attention(batch.lengths, batch.tokens_N.device)
+    hidden_NE = model(batch.tokens_N, batch.positions_N, attend)
     total, targets = cross_entropy(hidden_NE, model.head_weight, batch.targets_N)
     return LossParts(total, float(targets))
 

@@ -164,7 +164,7 @@ class TrainRun:
             self.began = _began(out / "checkpoints" / "began.json")
         self.own_seconds = 0.0
         flops = 6.0 * self.shape.matmul_parameters() * config.tokens()
-        self.eager_because = self.processes.eager_because or decide_compile(config.compile, flops)
+        self.eager_because = self.processes.eager_because or decide_compile(config.compile, flops, self.device.type)
         self.speed = CompiledLayers(model) if self.eager_because is None else nullcontext()
 
     def go(self, task: Task, held_out: HeldOut | None) -> None:
@@ -240,16 +240,20 @@ class TrainRun:
         sums = {"loss": 0.0, "weight": 0.0}
         counts = {"tokens": 0.0, "flops": 0.0}
         figures: dict[str, float] = {}
+        losses: list[Tensor] = []
         began, within = time.monotonic(), self.launch.within
         batches = self.source.batches(number)
         with within(f"the passes of step {number}"):
             for batch, parts in self.processes.passes(self._forward, batches):
-                sums["loss"] += float(parts.total_sum.detach())
+                losses.append(parts.total_sum.detach())
                 sums["weight"] += float(parts.weight)
                 counts["tokens"] += sum(batch.lengths)
                 counts["flops"] += sum(length * self.shape.flops_per_token(length) for length in batch.lengths)
                 for key, value in parts.figures.items():
                     figures[key] = figures.get(key, 0.0) + value
+            # Asked for once, after the last pass: each answer would make the host wait for a GPU.
+            for value in torch.stack(losses).tolist():
+                sums["loss"] += value
         self.own_seconds = time.monotonic() - began
         with within(f"the sums of step {number}"):
             sums, figures = self.processes.sum_losses(sums), self.processes.sum_losses(figures)

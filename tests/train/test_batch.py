@@ -2,8 +2,10 @@
 
 import torch
 
+from herd.model.config import ModelConfig
 from herd.model.loss import IGNORE
-from herd.train.batch import document_batch
+from herd.model.transformer import Transformer
+from herd.train.batch import document_batch, next_token_loss
 
 
 def test_every_token_is_trained_to_give_the_next_of_its_document() -> None:
@@ -25,10 +27,21 @@ def test_documents_of_one_token_are_left_out_with_their_masks() -> None:
     assert batch.targets_N.tolist() == [2]
 
 
-def test_moving_takes_everything_along() -> None:
+def test_moving_takes_everything_along_but_targets() -> None:
     batch = document_batch([[1, 2, 3]])
     batch.extra["weight"] = torch.ones(2)
     moved = batch.to(torch.device("meta"))
-    devices = {moved.tokens_N.device.type, moved.targets_N.device.type, moved.extra["weight"].device.type}
-    assert devices == {"meta"}
+    assert {moved.tokens_N.device.type, moved.positions_N.device.type, moved.extra["weight"].device.type} == {"meta"}
+    assert moved.targets_N is batch.targets_N
     assert moved.lengths == [2]
+
+
+def test_a_micro_batch_asks_its_device_for_no_value() -> None:
+    """A tensor without values would refuse the answer for which the host would have to wait for a GPU."""
+    with torch.device("meta"):
+        model = Transformer(ModelConfig(vocab_size=64, dim=32, layers=2, heads=2, kv_heads=1, ffn_dim=48, tied=True))
+    batch = document_batch([range(30), range(5)], [[number % 3 > 0 for number in range(30)], [True] * 5])
+    parts = next_token_loss(model, batch.to(torch.device("meta")))
+    parts.total_sum.backward()
+    assert parts.weight == int((batch.targets_N != IGNORE).sum())
+    assert all(parameter.grad is not None for parameter in model.parameters())

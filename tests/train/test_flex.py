@@ -16,6 +16,7 @@ from herd.train.flex import TILE, TiledAttention, document_attention, document_b
 from herd.train.parallel import context
 from herd.train.parallel.context import ContextAttention, ContextShare, head_tail_chunks
 
+pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 CPU = torch.device("cpu")
 # A border on a tile's edge, short neighbours in one tile, a document over several tiles, an end inside a tile.
 LENGTHS = [128, 5, 1, 60, 300, 130]
@@ -68,6 +69,13 @@ def test_rows_of_documents_cost_like_documents() -> None:
     long = tiles(document_begins([256] * 64), torch.arange(16_384), 16_384)[0].sum()
     assert int(short) == 32 * 3
     assert int(long) == 2 * int(short)
+
+
+def test_the_tiles_are_laid_out_without_asking_the_device_for_a_value() -> None:
+    meta = torch.device("meta")
+    attend = TiledAttention(document_begins(LENGTHS), torch.arange(sum(LENGTHS)), sum(LENGTHS), meta)
+    assert attend.mask.q_indices.device == meta
+    assert attend.mask.shape == tiled(LENGTHS).mask.shape
 
 
 class LoneShare(ContextShare):

@@ -89,7 +89,9 @@ def launched(patience: float = 600.0, beat: float = 1.0) -> Iterator[Alone]:
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        yield Alone()
+        alone = Alone()
+        alone.device = _device()
+        yield alone
         return
     launch = _join(count, patience, beat)
     try:
@@ -107,11 +109,7 @@ def launched(patience: float = 600.0, beat: float = 1.0) -> Iterator[Alone]:
 
 def _join(count: int, patience: float, beat: float) -> Launch:
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda":
-        if local >= torch.cuda.device_count():
-            raise HerdError(f"process {local} of this machine has no GPU of its own: {torch.cuda.device_count()} GPUs")
-        torch.cuda.set_device(device)
+    device = _device(local)
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     # A restarted run finds the store of the first one: nothing that was said there may count again.
@@ -131,3 +129,14 @@ def _join(count: int, patience: float, beat: float) -> Launch:
     )
     watch = Watch(lambda: connect("watch"), rank, count, patience, beat)
     return Launch(connect("place"), rank, count, device, watch)
+
+
+def _device(local: int = 0) -> torch.device:
+    """Where process ``local`` of this machine trains: its own GPU, and the CPU of a machine without any."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local >= torch.cuda.device_count():
+        raise HerdError(f"process {local} of this machine has no GPU of its own: {torch.cuda.device_count()} GPUs")
+    device = torch.device("cuda", local)
+    torch.cuda.set_device(device)
+    return device
