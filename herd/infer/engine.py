@@ -12,6 +12,7 @@ runs beside it (up to the last bits of floating point, which may decide between 
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,6 @@ class Engine:
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer, config: EngineConfig | None = None) -> None:
         self.model, self.tokenizer, self.config = model.eval(), tokenizer, config or EngineConfig()
-        self.chat = ChatFormat(tokenizer)
         self.device, dtype = model.head_weight.device, model.head_weight.dtype
         shape = model.config
         if shape.vocab_size < tokenizer.vocab_size:
@@ -80,6 +80,11 @@ class Engine:
         self._next_id = 0
         self.flops = 0.0
         """What the networks' passes have taken so far, prompts and answers; shared beginnings count once."""
+
+    @cached_property
+    def chat(self) -> ChatFormat:
+        """The chat format of the tokenizer; ``HerdError`` where it has none, as Llama 2's (text is continued)."""
+        return ChatFormat(self.tokenizer)
 
     @classmethod
     def load(cls, path: Path | str, config: EngineConfig | None = None, device: str = "cpu") -> "Engine":
@@ -401,5 +406,6 @@ class Engine:
         reason: FinishReason = "stop" if by_id or by_rule else "length"
         if by_id and ids[-1] == self.tokenizer.special.get(END_OF_MESSAGE):
             reason = "eom"
-        text = output.text.text if output.text is not None else self.tokenizer.decode(ids[:-1] if by_id else ids)
+        said = self.tokenizer.decode_bytes(ids[:-1] if by_id else ids)
+        text = output.text.text if output.text is not None else said.decode(errors="replace")
         return Completion(ids, text, reason, output.logprobs, len(output.group.tokens), terminated=by_id)

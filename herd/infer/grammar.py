@@ -94,7 +94,7 @@ class _Vocabulary:
         self.special_token_ids = [*tokenizer.special.values(), *range(tokenizer.vocab_size, vocab_size)]
 
     def __call__(self, text: str | bytes) -> list[int]:
-        return self._tokenizer.encode(text if isinstance(text, str) else text.decode("utf-8"))
+        return self._tokenizer.encode_continuation(text if isinstance(text, str) else text.decode("utf-8"))
 
 
 class Matcher:

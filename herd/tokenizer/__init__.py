@@ -11,6 +11,6 @@ Public modules:
     llama_guard    the prompt of Llama Guard 3
     documents      streaming reader of a corpus' Parquet files; ``sample`` chooses among them
     files          the formats on disk: tiktoken ranks, ``tokenizer.json``, ``tokenizer_config.json``
-    sentencepiece  Llama 2's kind of tokenizer; ``pieces`` is its vocabulary, ``piece_model`` and ``piece_json`` its files
+    sentencepiece  Llama 2's kind of tokenizer, its vocabulary in ``pieces``, files in ``piece_model``, ``piece_json``
 No torch here, and nothing of other rooms but the foundation.
 """

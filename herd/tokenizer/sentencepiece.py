@@ -92,9 +92,15 @@ class SentencePieceTokenizer(Tokenizer):
     def encode_array(self, text: str) -> np.ndarray:
         """Ids of ``text`` as plain text, as a ``uint32`` array."""
         check_text(text)
-        if not text:
-            return np.empty(0, dtype=np.uint32)
-        written = SPACE + text.replace(" ", SPACE)
+        return self._encode(f" {text}" if text else "")
+
+    def encode_continuation(self, text: str) -> list[int]:
+        """Ids of plain text without a space before it."""
+        check_text(text)
+        return self._encode(text).tolist()
+
+    def _encode(self, text: str) -> np.ndarray:
+        written = text.replace(" ", SPACE)
         pieces = self._pieces_of_rank[self._encoding.encode_to_numpy(written, disallowed_special=())]
         return pieces[pieces >= 0].astype(np.uint32)
 

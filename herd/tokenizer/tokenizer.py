@@ -183,6 +183,10 @@ class Tokenizer:
         arrays = [self._encoding.encode_to_numpy(part, disallowed_special=()) for part in parts]
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
+    def encode_continuation(self, text: str) -> list[int]:
+        """Ids of plain text that goes on from other text; only SentencePiece begins a text in its own way."""
+        return self.encode(text)
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of every text, as plain text."""
         return [self.encode(text) for text in texts]

@@ -127,6 +127,7 @@ def test_it_has_the_interface_of_a_tokenizer(ours: Tokenizer) -> None:
     assert ours.encode_batch(["two words", ""]) == [array.tolist(), []]
     assert ours.decode_bytes([1, *ours.encode("é ☃")]) == "<s> é ☃".encode()
     assert ours.encode("<s>") != [1]
+    assert ours.encode_continuation(" two words") == array.tolist()
     assert ours.encode("<s>a</s>", allow_special=True) == [1, *ours.encode("a"), 2]
     for ids in ([SIZE], [-1]):
         with pytest.raises(HerdError, match=f"token id {ids[0]} is outside the vocabulary of {SIZE}"):
