@@ -20,14 +20,17 @@ from torch import Tensor
 
 from herd.align.branches import BranchAttention, Tree, flatten, response_of, rows_of, source_places
 from herd.align.comparisons import encode_rankings, read_comparisons
-from herd.align.examples import fill_steps
-from herd.align.fit import FitConfig, finish, fit, load_chat, load_transformer
+from herd.align.examples import DealtSource, fill_steps
+from herd.align.fit import FitConfig, Team, finish, fit, gather_team, load_chat, load_transformer
+from herd.formats.huggingface import load_config
 from herd.foundation.errors import HerdError
 from herd.foundation.files import atomic_path
 from herd.foundation.progress import Progress
 from herd.model.loss import token_log_probs
 from herd.model.transformer import Transformer
 from herd.train.batch import Batch, LossParts
+from herd.train.parallel.launch import Alone
+from herd.train.processes import OneProcess
 from herd.train.schedule import OptimizerConfig
 
 
@@ -89,57 +92,78 @@ class DpoLoss:
         return LossParts((-F.logsigmoid(margin_P) + self.nll * nll_P).sum(), float(pairs), figures)
 
 
-class PairSource:
+class PairSource(DealtSource):
     """The batches of DPO, each with the reference's log-probabilities of its answers."""
 
     def __init__(
-        self, trees: Sequence[Tree], reference_P2: Tensor, tokens_per_step: int, epochs: int, seed: int
+        self,
+        trees: Sequence[Tree],
+        reference_P2: Tensor,
+        tokens_per_step: int,
+        epochs: int,
+        seed: int,
+        processes: OneProcess | None = None,
     ) -> None:
         if not trees:
             raise HerdError("there is no strong pair to optimise preferences with")
         self._trees, self._reference_P2 = trees, reference_P2
-        self._steps = fill_steps([tree.size for tree in trees], tokens_per_step, epochs, seed)
+        super().__init__(fill_steps([tree.size for tree in trees], tokens_per_step, epochs, seed), processes)
 
-    @property
-    def steps(self) -> int:
-        """Steps of all epochs."""
-        return len(self._steps)
-
-    def batches(self, step: int) -> list[Batch]:
-        """The one micro-batch of a step."""
-        batch = pair_batch([self._trees[index] for index in self._steps[step]])
-        batch.extra["reference_P2"] = self._reference_P2[self._steps[step]]
-        return [batch]
+    def batch(self, items: Sequence[int], step: int) -> Batch:
+        """Pairs, and what the reference thinks of them."""
+        batch = pair_batch([self._trees[index] for index in items])
+        batch.extra["reference_P2"] = self._reference_P2[list(items)]
+        return batch
 
 
 @torch.no_grad()
-def reference_log_probs(model: Transformer, trees: Sequence[Tree], tokens: int, progress: Progress) -> Tensor:
-    """Log-probabilities (P, 2) of all pairs under the model as it is."""
-    parts = torch.zeros(len(trees), 2)
-    for step in progress.track(fill_steps([tree.size for tree in trees], tokens, 1, 0), "reference", unit="batches"):
-        parts[step] = answer_log_probs(model, pair_batch([trees[index] for index in step]))[0]
-    return parts
+def reference_log_probs(
+    model: Transformer, trees: Sequence[Tree], tokens: int, progress: Progress, team: Team | None = None
+) -> Tensor:
+    """Log-probabilities (P, 2) of all pairs under the model as it is, whole on every process of the team."""
+    team, parts, device = team or gather_team(), torch.zeros(len(trees), 2), next(model.parameters()).device
+    steps = team.own(fill_steps([tree.size for tree in trees], tokens, 1, 0))
+    for step in progress.track(steps, "reference", unit="batches"):
+        batch = pair_batch([trees[index] for index in step]).to(device)
+        parts[step] = answer_log_probs(model, batch)[0].cpu()
+    return torch.tensor(team.sums(parts.flatten().tolist())).view(-1, 2)
 
 
 def _stored_reference(
-    config: DpoConfig, model: Transformer, trees: Sequence[Tree], out: Path, progress: Progress
+    config: DpoConfig, model: Transformer, trees: Sequence[Tree], out: Path, progress: Progress, team: Team
 ) -> Tensor:
     """The reference's log-probabilities, read back after an interruption so that the run goes on with equal bits."""
     file = out / "reference.npy"
-    if not file.exists():
+    if any(team.sums([file.exists() and team.launch.rank == 0])):
+        return torch.from_numpy(np.load(file))
+    reference_P2 = reference_log_probs(model, trees, config.tokens_per_step, progress, team)
+    if team.launch.rank == 0:
         with atomic_path(file) as temporary, temporary.open("wb") as sink:
-            np.save(sink, reference_log_probs(model, trees, config.tokens_per_step, progress).numpy())
-    return torch.from_numpy(np.load(file))
+            np.save(sink, reference_P2.numpy())
+    return reference_P2
 
 
-def dpo(config: DpoConfig, model: Path, preferences: Sequence[Path], out: Path, progress: Progress) -> None:
-    """Optimises ``model`` on strong pairs and writes the new model and ``stats.json`` to ``out``."""
+def dpo(
+    config: DpoConfig,
+    model: Path,
+    preferences: Sequence[Path],
+    out: Path,
+    progress: Progress,
+    launch: Alone | None = None,
+    replicas: int = 1,
+) -> None:
+    """Optimises ``model`` on strong pairs and writes the new model and ``stats.json`` to ``out``.
+
+    On several processes all call it; see ``herd.align.fit.gather_team``.
+    """
+    team = gather_team(launch, replicas, load_config(model))
     policy, chat = load_transformer(model), load_chat(model)
     trees, dropped = encode_rankings(chat, read_comparisons(preferences), config.longest, pairs_only=True)
-    reference_P2 = _stored_reference(config, policy, trees, out, progress)
-    source = PairSource(trees, reference_P2, config.tokens_per_step, config.epochs, config.seed)
-    report = fit(config, policy, source, DpoLoss(config.beta, config.nll), out, progress, "preferences")
-    after_P2 = reference_log_probs(policy.eval(), trees, config.tokens_per_step, progress)
+    reference_P2 = _stored_reference(config, policy, trees, out, progress, team)
+    source = PairSource(trees, reference_P2, config.tokens_per_step, config.epochs, config.seed, team.processes)
+    loss = DpoLoss(config.beta, config.nll)
+    policy, report = fit(config, policy, source, loss, out, progress, "preferences", team)
+    after_P2 = reference_log_probs(policy.eval(), trees, config.tokens_per_step, progress, team)
     gain_P2 = after_P2 - reference_P2
     read = 2 * sum(tree.forward_flops(policy.config) for tree in trees)  # by the reference, and at the end
     figures = {
@@ -150,4 +174,4 @@ def dpo(config: DpoConfig, model: Path, preferences: Sequence[Path], out: Path, 
         "mean_gain_better": gain_P2[:, 0].mean().item(),
         "mean_gain_worse": gain_P2[:, 1].mean().item(),
     }
-    finish(policy, model, out, report, figures)
+    finish(policy, model, out, report, figures, team)

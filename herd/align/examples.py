@@ -4,6 +4,7 @@ Rows are packed by putting whole dialogues one after another on the flat axis; a
 next, so a packed batch gives the same loss as every dialogue alone (tests/align/test_sft.py).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from herd.model.attention import document_positions
 from herd.model.loss import IGNORE
 from herd.tokenizer.chat import ChatFormat, EncodedChat, Message
 from herd.train.batch import Batch
+from herd.train.processes import OneProcess
 
 
 @dataclass(frozen=True)
@@ -136,18 +138,52 @@ def pack(examples: Sequence[Example]) -> Batch:
     )
 
 
-class DialogueSource:
-    """The batches of supervised finetuning: ``batches(step)`` is a pure function of the step."""
+class DealtSource(ABC):
+    """Steps of whole items: ``batches(step)`` is a pure function of the step.
+
+    Where processes share a step, each takes every ``data_parts``-th of its items; one that gets none goes along with
+    another's, which does not count.
+    """
+
+    def __init__(self, steps: list[list[int]], processes: OneProcess | None) -> None:
+        self._steps, self._processes = steps, processes or OneProcess()
+
+    @property
+    def steps(self) -> int:
+        """Number of steps in all epochs."""
+        return len(self._steps)
+
+    def batches(self, step: int) -> list[Batch]:
+        """The one micro-batch of a step."""
+        items = self._steps[step]
+        own = items[self._processes.data_index :: self._processes.data_parts]
+        batch = self.batch(own or items[:1], step)
+        batch.idle = not own
+        return [batch]
+
+    @abstractmethod
+    def batch(self, items: Sequence[int], step: int) -> Batch:
+        """The micro-batch of some of a step's items."""
+
+
+class DialogueSource(DealtSource):
+    """The batches of supervised finetuning."""
 
     def __init__(
-        self, examples: Sequence[Example], tokens_per_step: int, epochs: int, seed: int, limit: int | None = None
+        self,
+        examples: Sequence[Example],
+        tokens_per_step: int,
+        epochs: int,
+        seed: int,
+        limit: int | None = None,
+        processes: OneProcess | None = None,
     ) -> None:
         """``limit`` ends the epochs after about so many tokens."""
         if not examples:
             raise HerdError("there is no dialogue to train on")
         self._examples = examples
         steps = fill_steps([len(example.tokens) for example in examples], tokens_per_step, epochs, seed)
-        self._steps = steps if limit is None else list(self._until(steps, limit))
+        super().__init__(steps if limit is None else list(self._until(steps, limit)), processes)
 
     def _until(self, steps: Sequence[list[int]], limit: int) -> Iterator[list[int]]:
         read = 0
@@ -157,15 +193,10 @@ class DialogueSource:
             read += sum(len(self._examples[index].tokens) for index in step)
             yield step
 
-    @property
-    def steps(self) -> int:
-        """Number of steps in all epochs."""
-        return len(self._steps)
-
     def read(self) -> list[Example]:
         """The examples of all steps, each as often as it is read."""
         return [self._examples[index] for step in self._steps for index in step]
 
-    def batches(self, step: int) -> list[Batch]:
-        """The one micro-batch of a step."""
-        return [pack([self._examples[index] for index in self._steps[step]])]
+    def batch(self, items: Sequence[int], step: int) -> Batch:
+        """Dialogues in one packed row."""
+        return pack([self._examples[index] for index in items])

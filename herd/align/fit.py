@@ -1,25 +1,31 @@
 """What the trainings of alignment share: their configuration, opening a model, the one loop, writing the result."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pydantic import Field
-from torch import nn
 
 from herd.formats.huggingface import load_model, save_model
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
 from herd.foundation.files import write_json
 from herd.foundation.progress import Progress
+from herd.model.config import ModelConfig
 from herd.model.transformer import RewardModel, Transformer
 from herd.tokenizer.chat import ChatFormat
 from herd.tokenizer.tokenizer import Tokenizer
 from herd.train.compiled import CompileMode
 from herd.train.loop import BatchRamp, BatchSource, LossFunction, OptimizerConfig, TrainConfig, TrainReport, train
+from herd.train.parallel.launch import Alone
 from herd.train.precision import Precision
+from herd.train.processes import OneProcess, put_weights
 from herd.train.recompute import Recompute, RecomputedLayers
+
+Item = TypeVar("Item")
+Network = TypeVar("Network", Transformer, RewardModel)
 
 
 class FitConfig(Config):
@@ -65,16 +71,54 @@ def load_chat(directory: Path) -> ChatFormat:
     return ChatFormat(Tokenizer.load(directory))
 
 
+@dataclass(frozen=True)
+class Team:
+    """The processes of a training: how they were started, and what each of them holds."""
+
+    launch: Alone
+    processes: OneProcess
+
+    def own(self, items: Sequence[Item]) -> Sequence[Item]:
+        """This process's part of what is only read, not trained on."""
+        return items[self.launch.rank :: self.launch.count]
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """The values of all processes, place by place; every process must ask."""
+        return [sum(each) for each in zip(*self.launch.exchange(values, "the sums of figures"), strict=True)]
+
+
+def gather_team(launch: Alone | None = None, replicas: int = 1, shape: ModelConfig | None = None) -> Team:
+    """The processes of ``launch`` as data parallel ones that train a network of ``shape``; without it this one alone.
+
+    They share the items of every step; ``replicas`` copies of the weights are kept, each cut over the others (FSDP).
+    Raises ``HerdError`` where the copies do not divide the processes.
+    """
+    launch = launch or Alone()
+    if launch.count == replicas == 1:
+        return Team(launch, OneProcess())
+    from herd.train.parallel.mesh import Mesh, MeshConfig, check_mesh  # sharding takes seconds to import
+    from herd.train.parallel.processes import ManyProcesses
+
+    assert shape is not None, "several processes train a network"
+    mesh = MeshConfig(dp=launch.count, replicas=replicas)
+    check_mesh(mesh, launch.count, shape, 1, BatchRamp.constant(launch.count))
+    return Team(launch, ManyProcesses(Mesh(mesh, launch.device.type)))
+
+
 def fit(
     config: FitConfig,
-    model: nn.Module,
+    model: Network,
     source: CountedSource,
     loss: LossFunction,
     out: Path,
     progress: Progress,
     name: str,
-) -> TrainReport:
-    """Trains ``model`` in place over the whole source; resumes what an interrupted call left in ``out/training``."""
+    team: Team,
+) -> tuple[Network, TrainReport]:
+    """Trains ``model`` over the whole source; resumes what an interrupted call left in ``out/training``.
+
+    Returns the trained network, whole on every process, and what was done.  ``model`` itself is used up.
+    """
     settings = TrainConfig(
         steps=source.steps,
         optimizer=config.optimizer,
@@ -86,14 +130,41 @@ def fit(
         checkpoint_seconds=config.checkpoint_seconds,
         tensorboard=False,
     )
-    with RecomputedLayers(model, config.recompute):
-        return train(settings, model, source, loss, out / "training", progress, name=name)
+    processes, launch = team.processes, team.launch
+    with launch.within("the spreading of the weights"):
+        spread = processes.spread(model.to(launch.device))
+    with RecomputedLayers(spread, config.recompute):
+        report = train(
+            settings,
+            spread,
+            source,
+            loss,
+            out / "training",
+            progress,
+            name=name,
+            processes=processes,
+            launch=launch,
+        )
+    if launch.count == 1:
+        return model, report
+    with launch.within("the gathering of the weights"):
+        weights = processes.whole_weights(spread)
+    whole = type(model)(model.config)
+    put_weights(weights, whole)
+    return whole.to(launch.device), report
 
 
 def finish(
-    model: Transformer | RewardModel, tokenizer: Path, out: Path, report: TrainReport, figures: Mapping[str, Any]
+    model: Transformer | RewardModel,
+    tokenizer: Path,
+    out: Path,
+    report: TrainReport,
+    figures: Mapping[str, Any],
+    team: Team,
 ) -> None:
     """Writes the model with its tokenizer and ``stats.json``; checkpoints go, ``training/metrics.jsonl`` stays."""
+    if team.launch.rank > 0:
+        return
     save_model(model, tokenizer, out)
     write_json(out / "stats.json", {**figures, "training": report.figures})
     shutil.rmtree(out / "training" / "checkpoints", ignore_errors=True)

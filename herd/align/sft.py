@@ -13,9 +13,10 @@ from typing import Any
 from pydantic import Field
 
 from herd.align.examples import DialogueSource, encode_dialogues, read_dialogues
-from herd.align.fit import FitConfig, finish, fit, load_chat, load_transformer
+from herd.align.fit import FitConfig, finish, fit, gather_team, load_chat, load_transformer
+from herd.formats.huggingface import load_config
 from herd.foundation.progress import Progress
-from herd.train.batch import next_token_loss
+from herd.train.parallel.launch import Alone
 from herd.train.schedule import OptimizerConfig
 
 Dialogue = dict[str, Any]
@@ -39,21 +40,33 @@ class SftConfig(FitConfig):
     most_copies: int = Field(default=8, gt=0, description="of a dialogue in an epoch")
 
 
-def sft(config: SftConfig, base: Path, dialogues: Sequence[Path], out: Path, progress: Progress) -> None:
-    """Finetunes the model in ``base`` on dialogues and writes it and ``stats.json`` to ``out``."""
+def sft(
+    config: SftConfig,
+    base: Path,
+    dialogues: Sequence[Path],
+    out: Path,
+    progress: Progress,
+    launch: Alone | None = None,
+    replicas: int = 1,
+) -> None:
+    """Finetunes the model in ``base`` on dialogues and writes it and ``stats.json`` to ``out``.
+
+    On several processes all call it; see ``herd.align.fit.gather_team``.
+    """
+    team = gather_team(launch, replicas, load_config(base))
     model, chat = load_transformer(base), load_chat(base)
     rows = upsampled(list(read_dialogues(dialogues)), config.least_share, config.most_copies)
     examples, dropped = encode_dialogues(chat, rows, config.longest)
-    source = DialogueSource(examples, config.tokens_per_step, config.epochs, config.seed, config.tokens)
+    source = DialogueSource(examples, config.tokens_per_step, config.epochs, config.seed, config.tokens, team.processes)
     read = source.read()
-    report = fit(config, model, source, next_token_loss, out, progress, "finetuning")
+    model, report = fit(config, model, source, team.processes.next_token_loss, out, progress, "finetuning", team)
     figures = {
         "dialogues": len(examples),
         "dropped": dropped,
         "tokens": sum(len(example.tokens) for example in read),
         "trained_tokens": sum(example.trained for example in read),
     }
-    finish(model, base, out, report, figures)
+    finish(model, base, out, report, figures, team)
 
 
 def upsampled(rows: Sequence[Dialogue], least_share: float, most_copies: int) -> list[Dialogue]:

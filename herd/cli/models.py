@@ -5,9 +5,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from herd.cli.options import ConfigFile, Out, Overrides, make, numbered, read_settings
+from herd.cli.options import (
+    ConfigFile,
+    Out,
+    Overrides,
+    Patience,
+    Replicas,
+    make,
+    make_together,
+    numbered,
+    read_settings,
+)
 
 if TYPE_CHECKING:
+    from herd.foundation.progress import Progress
     from herd.model.config import ModelConfig
 
 Base = Annotated[Path, typer.Argument(help="the model to begin with: a Hugging Face directory")]
@@ -43,7 +54,6 @@ def pretrain(
     Under torchrun, on many processes: torchrun --nproc-per-node 4 -m herd pretrain ...
     """
     from herd.foundation.errors import HerdError
-    from herd.foundation.progress import Progress
     from herd.train.parallel.launch import launched
     from herd.train.stages import PretrainConfig, mesh_of
     from herd.train.stages import pretrain as stage
@@ -57,17 +67,10 @@ def pretrain(
     with launched(patience) as launch:
         mesh = mesh_of(launch, tp, cp, pp, dp, replicas, stages, together)
 
-        def run(place: Path, progress: Progress) -> None:
-            launch.tell(str(place))
+        def run(place: Path, progress: "Progress") -> None:
             stage(settings, start, tokens, tokenizer, place, progress, mesh, launch)
 
-        if launch.rank == 0:
-            try:
-                make("pretrain", settings, inputs, out, run, outside)
-            finally:
-                launch.tell(None)  # refused, or nothing to do: the others leave too
-        elif place := launch.hear():
-            run(Path(place), Progress.silent())
+        make_together(launch, "pretrain", settings, inputs, out, run, outside)
 
 
 def _shape(name: str, tokenizer: Path, length: int) -> "ModelConfig":
@@ -82,28 +85,51 @@ def sft(
     base: Base,
     dialogues: Annotated[list[Path], typer.Argument(help="JSONL of messages, or directories with dialogues.jsonl")],
     out: Out,
+    replicas: Replicas = 1,
+    patience: Patience = 600,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Finetune a model on dialogues; the loss falls on what the assistant says."""
+    """Finetune a model on dialogues; the loss falls on what the assistant says.
+
+    Under torchrun the processes share the dialogues of every step; so they do in reward and dpo.
+    """
     from herd.align.sft import SftConfig
     from herd.align.sft import sft as stage
+    from herd.train.parallel.launch import launched
 
     settings = read_settings(SftConfig, config, overrides)
     inputs = {"base": base, **numbered("dialogues", dialogues)}
-    make("sft", settings, inputs, out, lambda place, progress: stage(settings, base, dialogues, place, progress))
+    with launched(patience) as launch:
+
+        def run(place: Path, progress: "Progress") -> None:
+            stage(settings, base, dialogues, place, progress, launch, replicas)
+
+        make_together(launch, "sft", settings, inputs, out, run)
 
 
 def reward(
-    base: Base, preferences: Preferences, out: Out, config: ConfigFile = None, overrides: Overrides = None
+    base: Base,
+    preferences: Preferences,
+    out: Out,
+    replicas: Replicas = 1,
+    patience: Patience = 600,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
 ) -> None:
     """Train a reward model on preferences."""
     from herd.align.reward import RewardConfig
     from herd.align.reward import reward as stage
+    from herd.train.parallel.launch import launched
 
     settings = read_settings(RewardConfig, config, overrides)
     inputs = {"base": base, **numbered("preferences", preferences)}
-    make("reward", settings, inputs, out, lambda place, progress: stage(settings, base, preferences, place, progress))
+    with launched(patience) as launch:
+
+        def run(place: Path, progress: "Progress") -> None:
+            stage(settings, base, preferences, place, progress, launch, replicas)
+
+        make_together(launch, "reward", settings, inputs, out, run)
 
 
 def sample(
@@ -170,15 +196,27 @@ def preferences(
 
 
 def dpo(
-    model: Base, preferences: Preferences, out: Out, config: ConfigFile = None, overrides: Overrides = None
+    model: Base,
+    preferences: Preferences,
+    out: Out,
+    replicas: Replicas = 1,
+    patience: Patience = 600,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
 ) -> None:
     """Direct preference optimisation of a model on preferences."""
     from herd.align.dpo import DpoConfig
     from herd.align.dpo import dpo as stage
+    from herd.train.parallel.launch import launched
 
     settings = read_settings(DpoConfig, config, overrides)
     inputs = {"model": model, **numbered("preferences", preferences)}
-    make("dpo", settings, inputs, out, lambda place, progress: stage(settings, model, preferences, place, progress))
+    with launched(patience) as launch:
+
+        def run(place: Path, progress: "Progress") -> None:
+            stage(settings, model, preferences, place, progress, launch, replicas)
+
+        make_together(launch, "dpo", settings, inputs, out, run)
 
 
 def average(

@@ -15,11 +15,16 @@ from herd.foundation.errors import HerdError, Interrupted
 if TYPE_CHECKING:
     from herd.foundation.config import Config
     from herd.foundation.progress import Progress
+    from herd.train.parallel.launch import Alone
 
 Settings = TypeVar("Settings", bound="Config")
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="the directory to make; whole when it is there")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML with this stage's settings")]
+Replicas = Annotated[
+    int, typer.Option(min=1, help="under torchrun: copies of the weights, each cut over its part of the processes")
+]
+Patience = Annotated[float, typer.Option(min=1, help="under torchrun: seconds that one process may let others wait")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a setting; may be repeated")]
 
 # What the file system refuses is the user's to mend; any other error of the system is a defect.
@@ -92,3 +97,28 @@ def make(
     started = time.monotonic()
     made = make_alone(verb, settings, inputs, out, run, Progress(sys.stderr), outside)
     print(f"{out}: made in {time.monotonic() - started:.1f} s" if made else f"{out}: nothing to do, it is up to date")
+
+
+def make_together(
+    launch: "Alone",
+    verb: str,
+    settings: "Config",
+    inputs: Mapping[str, Path],
+    out: Path,
+    run: "Callable[[Path, Progress], None]",
+    outside: Mapping[str, str] | None = None,
+) -> None:
+    """``make`` on every process of a launch: process 0 says where it works, the others do their part there."""
+    from herd.foundation.progress import Progress
+
+    def told(place: Path, progress: Progress) -> None:
+        launch.tell(str(place))
+        run(place, progress)
+
+    if launch.rank == 0:
+        try:
+            make(verb, settings, inputs, out, told, outside)
+        finally:
+            launch.tell(None)  # refused, or nothing to do: the others leave too
+    elif place := launch.hear():
+        run(Path(place), Progress.silent())

@@ -35,6 +35,8 @@ class Batch:
     targets_N: Tensor
     lengths: list[int]
     extra: dict[str, Tensor] = field(default_factory=dict)
+    idle: bool = False
+    """Goes through the network for the sake of the processes that wait for this one; counts and teaches nothing."""
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on another device, copied without waiting.
@@ -49,6 +51,7 @@ class Batch:
             self.targets_N,
             self.lengths,
             {name: send(tensor, device) for name, tensor in self.extra.items()},
+            self.idle,
         )
 
 
@@ -70,6 +73,10 @@ class LossParts:
     total_sum: Tensor
     weight: float
     figures: dict[str, float] = field(default_factory=dict)
+
+    def without_weight(self) -> "LossParts":
+        """The same with its gradient graph, adding nothing to any sum."""
+        return LossParts(self.total_sum * 0.0, 0.0, dict.fromkeys(self.figures, 0.0))
 
 
 class LossFunction(Protocol):

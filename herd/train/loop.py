@@ -247,8 +247,9 @@ class TrainRun:
             for batch, parts in self.processes.passes(self._forward, batches):
                 losses.append(parts.total_sum.detach())
                 sums["weight"] += float(parts.weight)
-                counts["tokens"] += sum(batch.lengths)
-                counts["flops"] += sum(length * self.shape.flops_per_token(length) for length in batch.lengths)
+                lengths = [] if batch.idle else batch.lengths
+                counts["tokens"] += sum(lengths)
+                counts["flops"] += sum(length * self.shape.flops_per_token(length) for length in lengths)
                 for key, value in parts.figures.items():
                     figures[key] = figures.get(key, 0.0) + value
             # Asked for once, after the last pass: each answer would make the host wait for a GPU.
@@ -269,7 +270,8 @@ class TrainRun:
 
     def _forward(self, batch: Batch) -> LossParts:
         with in_precision(self.config.precision, self.device):
-            return self.loss(self.model, batch.to(self.device))
+            parts = self.loss(self.model, batch.to(self.device))
+        return parts.without_weight() if batch.idle else parts
 
     @torch.no_grad()
     def evaluate(self, held_out: HeldOut) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Forked ranks of a gloo group for the tests; the libraries are imported once, by the process that forks."""
 
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable
@@ -8,28 +9,56 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from herd.train.parallel.launch import Alone, launched
 
-def on_ranks(count: int, work: Callable[[int], None]) -> None:
+Work = Callable[[int], None]
+
+
+def on_ranks(count: int, work: Work) -> None:
     """Calls ``work`` with every rank in a process of its own, and fails where one of them failed."""
     with tempfile.TemporaryDirectory() as place:
-        pids = [_fork(rank, count, work, Path(place) / "store") for rank in range(count)]
-        failed = [rank for rank, pid in enumerate(pids) if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
+        store = Path(place) / "store"
+
+        def in_group(rank: int) -> None:
+            if count > 1:
+                dist.init_process_group("gloo", store=dist.FileStore(str(store), count), rank=rank, world_size=count)
+            work(rank)
+            if count > 1:
+                dist.barrier()
+                dist.destroy_process_group()
+
+        _on_forks(count, in_group)
+
+
+def launched_ranks(count: int, work: Callable[[Alone], None]) -> None:
+    """Calls ``work`` in as many processes, each with its launch, as if torchrun had started them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+
+    def in_launch(rank: int) -> None:
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_RANK": str(rank)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        with launched() as launch:
+            work(launch)
+
+    _on_forks(count, in_launch)
+
+
+def _on_forks(count: int, work: Work) -> None:
+    pids = [_fork(rank, work) for rank in range(count)]
+    failed = [rank for rank, pid in enumerate(pids) if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
     if failed:
         raise SystemExit(f"ranks {failed} of {count} failed")
 
 
-def _fork(rank: int, count: int, work: Callable[[int], None], store: Path) -> int:
+def _fork(rank: int, work: Work) -> int:
     pid = os.fork()
     if pid:
         return pid
     status = 1
     try:
-        if count > 1:
-            dist.init_process_group("gloo", store=dist.FileStore(str(store), count), rank=rank, world_size=count)
         work(rank)
-        if count > 1:
-            dist.barrier()
-            dist.destroy_process_group()
         status = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
