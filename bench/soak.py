@@ -2,6 +2,7 @@
 
     .venv/bin/python bench/soak.py --kills 50 --ranks 4                 # resumed on as many: bit for bit
     .venv/bin/python bench/soak.py --kills 50 --ranks 4 --resume 1,2,4  # resumed on others: within a tolerance
+    .venv/bin/python bench/soak.py --kills 50 --place DIR               # kept there; called again, it goes on
 
 A tiny network is trained on gloo processes of this machine (``tests/train/parallel/faulty_run.py``).  All processes are
 killed with SIGKILL at a random moment, in the middle of a step or of a checkpoint, about every fourth step; a launch
@@ -15,10 +16,11 @@ import random
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from herd.foundation.files import read_json, read_jsonl
+from herd.foundation.files import read_json, read_jsonl, write_json
 
 ROOT = Path(__file__).parents[1]
 STEPS_A_KILL = 4
@@ -53,17 +55,27 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=4)
     parser.add_argument("--resume", default="", help="processes to resume on, drawn among these; as many if left out")
     parser.add_argument("--seed", type=int, default=None, help="of the moments; drawn if left out")
+    parser.add_argument("--place", type=Path, default=None, help="where the runs stay, to go on with a soak in pieces")
     options = parser.parse_args()
     resume = [int(count) for count in options.resume.split(",") if count] or [options.ranks]
     seed = int.from_bytes(os.urandom(4), "little") if options.seed is None else options.seed
     launches = plan(options.kills, options.ranks, resume, random.Random(seed))
-    with tempfile.TemporaryDirectory() as place:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        script = ROOT / "tests/train/parallel/faulty_run.py"
-        subprocess.run([sys.executable, str(script), place, json.dumps(launches)], env=environment, check=True)
-        found = compare(Path(place), launches)
-    print(json.dumps({"seed": seed, "ranks": options.ranks, "resumed_on": resume, **found}, indent=2))
+    with nullcontext(options.place) if options.place else tempfile.TemporaryDirectory() as place:
+        found = soak(Path(place), launches)
+    print(json.dumps({"ranks": options.ranks, "resumed_on": resume, **found}, indent=2))
     raise SystemExit(0 if found["rows_that_differ"] == 0 and found["steps_missing"] == 0 else 1)
+
+
+def soak(place: Path, launches: list[dict[str, Any]]) -> dict[str, Any]:
+    """Makes the launches, or those left of an earlier call's, and compares."""
+    place.mkdir(parents=True, exist_ok=True)
+    if (place / "plan.json").exists():
+        launches = read_json(place / "plan.json")
+    write_json(place / "plan.json", launches)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    script = ROOT / "tests/train/parallel/faulty_run.py"
+    subprocess.run([sys.executable, str(script), str(place), json.dumps(launches)], env=environment, check=True)
+    return compare(place, launches)
 
 
 def compare(place: Path, launches: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ as those of a ``mesh``.  What goes wrong, where:
 - ``hang_at``: process ``rank`` sleeps there for ever.  ``limit_at``: from there on it cannot write files of 1 kB.
 - ``stop_at``: process ``rank`` gets SIGTERM there.
 
-``PLACE/results.json`` holds each launch's exit statuses and what every process said at its end.  Beside
+``PLACE/results.json`` holds each launch's exit statuses and what every process said at its end; launches that it holds
+already are not repeated.  Beside
 ``metrics.jsonl``, a run's directory gets ``rows-LAUNCH-RANK.txt``, digests of the rows of every step, and at its end
 ``final.safetensors``.
 """
@@ -30,7 +31,7 @@ from mesh_run import LENGTH, RAMP, PackedRows
 from safetensors.torch import save_file
 
 from herd.foundation.errors import HerdError, Interrupted
-from herd.foundation.files import digest_value, write_json
+from herd.foundation.files import digest_value, read_json, write_json
 from herd.foundation.progress import Progress
 from herd.model.config import ModelConfig
 from herd.model.transformer import Transformer
@@ -177,8 +178,14 @@ def launch_all(fault: Fault, place: Path, number: int) -> dict[str, Any]:
     return {"statuses": statuses, "words": words, "seconds": time.monotonic() - began}
 
 
+def main(place: Path, plan: list[Fault]) -> None:
+    """The launches that are left of the plan."""
+    results = read_json(place / "results.json") if (place / "results.json").exists() else []
+    for number in range(len(results), len(plan)):
+        results.append(launch_all(plan[number], place, number))
+        write_json(place / "results.json", results)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    place = Path(sys.argv[1])
-    plan = json.loads(sys.argv[2])
-    write_json(place / "results.json", [launch_all(fault, place, number) for number, fault in enumerate(plan)])
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))
