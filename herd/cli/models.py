@@ -36,16 +36,25 @@ def pretrain(
     out: Out,
     shape: Annotated[str | None, typer.Option(help="begin anew: a pocket size such as 3m, or llama-3.1-8b")] = None,
     init: Annotated[Path | None, typer.Option(help="go on from this model: a Hugging Face directory")] = None,
-    tp: Annotated[int, typer.Option(help="under torchrun: processes that share every matrix")] = 1,
-    cp: Annotated[int, typer.Option(help="under torchrun: processes that share every sequence")] = 1,
-    pp: Annotated[int, typer.Option(help="under torchrun: processes that share the layers")] = 1,
-    dp: Annotated[int | None, typer.Option(help="under torchrun: processes that share the rows; all others")] = None,
-    replicas: Annotated[int, typer.Option(help="under torchrun: copies of the weights, each cut over dp/replicas")] = 1,
-    stages: Annotated[int, typer.Option(help="with --pp: runs of layers on each process; several interleave")] = 1,
-    together: Annotated[
-        int | None, typer.Option(help="with --stages: micro-batches that go through a stage one after another; pp")
+    tp: Annotated[int, typer.Option(min=1, help="under torchrun: processes that share every matrix")] = 1,
+    cp: Annotated[int, typer.Option(min=1, help="under torchrun: processes that share every sequence")] = 1,
+    pp: Annotated[int, typer.Option(min=1, help="under torchrun: processes that share the layers")] = 1,
+    dp: Annotated[
+        int | None, typer.Option(min=1, help="under torchrun: processes that share the rows; all others")
     ] = None,
-    patience: Annotated[float, typer.Option(help="under torchrun: seconds that one process may let others wait")] = 600,
+    replicas: Annotated[
+        int, typer.Option(min=1, help="under torchrun: copies of the weights, each cut over dp/replicas")
+    ] = 1,
+    stages: Annotated[
+        int, typer.Option(min=1, help="with --pp: runs of layers on each process; several interleave")
+    ] = 1,
+    together: Annotated[
+        int | None,
+        typer.Option(min=1, help="with --stages: micro-batches that go through a stage one after another; pp"),
+    ] = None,
+    patience: Annotated[
+        float, typer.Option(min=1, help="under torchrun: seconds that one process may let others wait")
+    ] = 600,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:

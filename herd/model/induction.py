@@ -123,8 +123,9 @@ class CircuitWeights:
     def _embedding(self) -> Tensor:
         circuit = self._circuit
         shape = (self._config.vocab_size, len(circuit.own_RE))
-        own_VE = _normal(shape, derive(self._seed, "circuit", "embedding")) @ circuit.own_RE
-        return self._scale * (own_VE / math.sqrt(len(circuit.own_RE)) + MEAN * circuit.shared_E)
+        # In place, for with a large vocabulary this is the largest matrix of all.
+        x_VE = _normal(shape, derive(self._seed, "circuit", "embedding")) @ circuit.own_RE
+        return x_VE.div_(math.sqrt(len(circuit.own_RE))).add_(MEAN * circuit.shared_E).mul_(self._scale)
 
     def _arranged(self, layer: int) -> "Matrices":
         """The four matrices of one of the first layers; those of the last one that was asked for are kept."""

@@ -37,6 +37,7 @@ PROVEN: frozenset[frozenset[Kind]] = frozenset(
         ("tp",),
         ("tp", "fsdp"),
         ("tp", "replicate"),
+        ("tp", "hybrid"),
         ("cp",),
         ("cp", "fsdp"),
         ("cp", "hybrid"),
@@ -45,12 +46,17 @@ PROVEN: frozenset[frozenset[Kind]] = frozenset(
         ("pp",),
         ("pp", "fsdp"),
         ("pp", "replicate"),
+        ("pp", "hybrid"),
         ("pp", "cp"),
         ("pp", "tp"),
         ("tp", "cp", "fsdp"),
         ("tp", "pp", "fsdp"),
         ("cp", "pp", "fsdp"),
+        ("tp", "cp", "replicate"),
+        ("tp", "pp", "replicate"),
+        ("cp", "pp", "replicate"),
         ("tp", "cp", "pp"),
+        ("tp", "cp", "pp", "fsdp"),
     )
 )
 """The combinations of kinds that ``tests/train/parallel`` holds against a single process; all others are refused."""

@@ -7,6 +7,7 @@ Every run starts from the same weights, of which each process makes its own part
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from herd.foundation.seeds import numpy_from
 from herd.model.config import ModelConfig
 from herd.train.batch import document_batch
 from herd.train.beginning import Beginning, Fresh, Stored
+from herd.train.compiled import CompileMode
 from herd.train.loop import TrainConfig, TrainRun
 from herd.train.parallel.mesh import Mesh, MeshConfig, check_mesh
 from herd.train.parallel.pipeline import processes_of
@@ -55,7 +57,9 @@ def shape(tied: bool, layers: int) -> ModelConfig:
     return ModelConfig(vocab_size=64, dim=32, layers=layers, heads=4, kv_heads=2, ffn_dim=48, tied=tied)
 
 
-def train_run(beginning: Beginning, mesh: MeshConfig, micro_rows: int, out: Path) -> dict[str, Tensor]:
+def train_run(
+    beginning: Beginning, mesh: MeshConfig, micro_rows: int, compile_mode: CompileMode, out: Path
+) -> dict[str, Tensor]:
     """What a run of ``STEPS`` steps gave, in whole tensors; its micro-batches have ``micro_rows`` or fewer."""
     check_mesh(mesh, dist.get_world_size() if dist.is_initialized() else 1, beginning.shape, LENGTH, RAMP)
     processes = processes_of(Mesh(mesh, "cpu")) if mesh.ranks > 1 else OneProcess()
@@ -65,7 +69,7 @@ def train_run(beginning: Beginning, mesh: MeshConfig, micro_rows: int, out: Path
         batch=RAMP,
         # With a small eps Adam's first steps are the signs of gradients, and those of the smallest are rounding.
         optimizer=OptimizerConfig(learning_rate=1e-2, clip=0.5, eps=1e-2),
-        compile="off",
+        compile=compile_mode,
         precision="fp32",
         tensorboard=False,
     )
@@ -81,7 +85,8 @@ def train_run(beginning: Beginning, mesh: MeshConfig, micro_rows: int, out: Path
     run.optimizer.register_step_pre_hook(keep_gradients)
     figures = []
     for step in range(STEPS):
-        taken = run.take_step(step)
+        with run.speed:
+            taken = run.take_step(step)
         figures.append([taken.loss, taken.grad_norm, taken.targets, taken.tokens, taken.flops])
     run.log.close()
     seen["held out"] = torch.tensor(list(run.evaluate(partial(held_out, processes)).values()))
@@ -97,10 +102,10 @@ def held_out(processes: OneProcess, model: Any) -> dict[str, float]:
     return {"held out": sums["loss"] / sums["weight"]}
 
 
-def keep_run(beginning: Beginning, mesh: MeshConfig, micro_rows: int, path: Path, rank: int) -> None:
+def keep_run(train: Callable[[Path], dict[str, Tensor]], path: Path, rank: int) -> None:
     """One rank's part of a run; the first one keeps what it gave."""
     with tempfile.TemporaryDirectory() as place:
-        seen = train_run(beginning, mesh, micro_rows, Path(place))
+        seen = train(Path(place))
     if rank == 0:
         save_file({name: value.contiguous() for name, value in seen.items()}, path)
 
@@ -108,8 +113,8 @@ def keep_run(beginning: Beginning, mesh: MeshConfig, micro_rows: int, path: Path
 def main(out: Path, runs: list[dict[str, Any]]) -> None:
     """Makes the runs.
 
-    Of the keys, ``tied`` and ``layers`` are the network's, ``micro_rows`` the micro-batches'; with ``stored``, the
-    network is read from a directory.
+    Of the keys, ``tied`` and ``layers`` are the network's, ``micro_rows`` the micro-batches', ``compile`` the loop's;
+    with ``stored``, the network is read from a directory.
     """
     torch.set_num_threads(1)
     for number, keys in enumerate(runs):
@@ -118,9 +123,10 @@ def main(out: Path, runs: list[dict[str, Any]]) -> None:
         if keys.pop("stored", False):
             save_model(beginning.whole(), None, out / f"stored-{number}")
             beginning = Stored(out / f"stored-{number}", LENGTH)
-        micro_rows = keys.pop("micro_rows", 2)
+        micro_rows, compile_mode = keys.pop("micro_rows", 2), keys.pop("compile", "off")
         mesh = MeshConfig(**keys)
-        on_ranks(mesh.ranks, partial(keep_run, beginning, mesh, micro_rows, out / f"{number}.safetensors"))
+        train = partial(train_run, beginning, mesh, micro_rows, compile_mode)
+        on_ranks(mesh.ranks, partial(keep_run, train, out / f"{number}.safetensors"))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,14 @@ SLOW: dict[str, dict[str, Any]] = {
     "cp 2 x pp 2 x fsdp 2": {"cp": 2, "pp": 2, "dp": 2, "stages": 2},
     "tp 2 x cp 2 x pp 2": {"tp": 2, "cp": 2, "pp": 2, "stages": 2},
     "pp 2 x tp 2, tied": {"pp": 2, "tp": 2, "tied": True},
+    "tp 2 x hybrid 2 x 2": {"tp": 2, "dp": 4, "replicas": 2},
+    "pp 2 x hybrid 2 x 2": {"pp": 2, "dp": 4, "replicas": 2, "stages": 2, "micro_rows": 1},
+    "tp 2 x cp 2 x replicate 2": {"tp": 2, "cp": 2, "dp": 2, "replicas": 2},
+    "tp 2 x pp 2 x replicate 2": {"tp": 2, "pp": 2, "dp": 2, "replicas": 2, "stages": 2},
+    "cp 2 x pp 2 x replicate 2": {"cp": 2, "pp": 2, "dp": 2, "replicas": 2, "stages": 2},
+    "tp 2 x cp 2 x pp 2 x fsdp 2": {"tp": 2, "cp": 2, "pp": 2, "dp": 2, "stages": 2},
+    "tp 2 x fsdp 2, from a directory": {"tp": 2, "dp": 2, "stored": True},
+    "pp 2 x cp 2, tied, from a directory": {"pp": 2, "cp": 2, "tied": True, "stored": True},
 }
 
 
@@ -74,7 +82,7 @@ class Proof:
         self.runs = [network for number, network in enumerate(networks) if network not in networks[:number]] + meshes
         command = [sys.executable, str(HERE / "mesh_run.py"), str(out), json.dumps(self.runs)]
         environment = os.environ | {"PYTHONPATH": str(HERE.parents[2]), "OMP_NUM_THREADS": "1"}
-        subprocess.run(command, env=environment, timeout=1800, check=True)
+        subprocess.run(command, env=environment, timeout=3600, check=True)
 
     def load(self, run: dict[str, Any]) -> dict[str, Tensor]:
         """What a run gave."""
@@ -108,7 +116,7 @@ def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2000)
+@pytest.mark.timeout(3700)
 @pytest.mark.parametrize("name", SLOW)
 def test_the_mesh_trains_as_one_process_does(proof: Proof, name: str) -> None:
     _assert_same(proof, SLOW[name])
