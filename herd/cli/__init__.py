@@ -47,7 +47,7 @@ def _options(
 
 
 for _verb in (
-    *(runs.run, planning.plan, runs.report, runs.lineage, runs.chat, runs.serve),
+    *(runs.run, planning.plan, planning.judge_data, runs.report, runs.lineage, runs.chat, runs.serve),
     *(data.pages, data.curate, data.tasks, data.index, data.withhold),
     *(corpus.extract, corpus.what_if, corpus.decontaminate, corpus.topics, corpus.mix, corpus.blocklist),
     *(corpus.exact_dedup, corpus.take_down, corpus.export),

@@ -1,11 +1,15 @@
-"""The verb ``herd plan``: a recipe, one training run on accelerators, or the paper's failures replayed."""
+"""The verbs for what comes before a run: ``herd plan | judge-data``.
+
+``plan`` takes a recipe, one training run on accelerators, or the paper's failures replayed.
+"""
 
 import json
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from herd.cli.options import Overrides
+from herd.cli.options import ConfigFile, Out, Overrides, make, read_settings
 
 _RESTARTS = (60.0, 180.0, 300.0, 600.0, 900.0, 1800.0)
 _PAUSES = (0.0, 5.0, 30.0, 60.0, 120.0)
@@ -95,3 +99,32 @@ def _plan_recipe(recipe: str, overrides: list[str], as_json: bool) -> None:
 
     loaded = load_recipe(recipe, overrides)
     print(json.dumps(plan_file(loaded), indent=2) if as_json else describe_plan(loaded))
+
+
+def judge_data(
+    base: Annotated[Path, typer.Argument(help="a model in the middle of its training: a Hugging Face directory")],
+    tokens: Annotated[Path, typer.Argument(help="what herd tokenize made of the default data, held-out ones too")],
+    candidate: Annotated[Path, typer.Argument(help="what herd tokenize made of the data set in question")],
+    tokenizer: Annotated[Path, typer.Argument(help="the tokenizer that made both")],
+    out: Out,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Judge a small data set by annealing a model with 30% of it and without it.
+
+    The settings learning_rate and training.tokens must be given.
+    """
+    from herd.foundation.files import read_json
+    from herd.pipeline.data_judging import JudgeDataConfig, as_text
+    from herd.pipeline.data_judging import judge_data as stage
+
+    settings = read_settings(JudgeDataConfig, config, overrides)
+    inputs = {"base": base, "tokens": tokens, "candidate": candidate, "tokenizer": tokenizer}
+    make(
+        "judge-data",
+        settings,
+        inputs,
+        out,
+        lambda place, progress: stage(settings, base, tokens, candidate, tokenizer, place, progress),
+    )
+    print(as_text(read_json(out / "judgement.json")))

@@ -104,7 +104,7 @@ def _at_size(runs: Sequence[Run], size: str, mix: str, reference: str) -> dict[s
     row: dict[str, Any] = {"judged": mean_interval(list(own.values())), "seeds": len(own)}
     if mix != reference:
         row["difference"] = mean_interval([own[seed] - base[seed] for seed in own])
-        row["verdict"] = _verdict(row["difference"])
+        row["verdict"] = verdict(row["difference"])
         domains = sorted({name for run in runs for name in run.losses} - {"judged"})
         for name in domains:
             mine, others = _losses(runs, mix, size, name), _losses(runs, reference, size, name)
@@ -112,7 +112,8 @@ def _at_size(runs: Sequence[Run], size: str, mix: str, reference: str) -> dict[s
     return row
 
 
-def _verdict(difference: Mapping[str, float]) -> str:
+def verdict(difference: Mapping[str, float]) -> str:
+    """What an interval of a difference in loss says in words."""
     if difference["high"] < 0:
         return "better"
     return "worse" if difference["low"] > 0 else "not told apart"
@@ -132,7 +133,7 @@ def _forecast(runs: Sequence[Run], mix: str, reference: str, large_flops: float)
         logs = [float(np.log(run.losses["judged"] / base[run.size, run.seed])) for run in own]
         ratio = line_at(x, logs, float(np.log(large_flops)))
         row["ratio"] = {name: float(np.exp(ratio[name])) for name in ("value", "low", "high")}
-        row["verdict"] = _verdict(ratio)
+        row["verdict"] = verdict(ratio)
     return row
 
 
