@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from herd.corpus.intervals import wilson
 from herd.corpus.language import LanguageConfig, identify
 
 
@@ -26,13 +27,15 @@ def measure(path: Path, every: int = 1) -> dict[str, tuple[int, int]]:
 
 
 def main() -> None:
-    """Prints one line a language, and the speed."""
+    """Prints one line a language, all together with an interval of 95%, and the speed."""
     started = time.perf_counter()
     table = measure(Path(sys.argv[1]))
     seconds = time.perf_counter() - started
+    table["all"] = sum(seen for seen, _ in table.values()), sum(right for _, right in table.values())
     for language, (seen, right) in table.items():
-        print(f"{language}: {right}/{seen} = {right / seen:.3f}")
-    print(f"{sum(seen for seen, _ in table.values()) / seconds:,.0f} sentences/s")
+        if share := wilson(right, seen):
+            print(f"{language}: {right}/{seen} = {share['value']:.4f} ({share['low']:.4f}-{share['high']:.4f})")
+    print(f"{table['all'][0] / seconds:,.0f} sentences/s")
 
 
 if __name__ == "__main__":

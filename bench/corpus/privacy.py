@@ -1,17 +1,23 @@
 """Precision and recall of privacy detection on labelled sentences (presidio-research's synthetic data set).
 
 Run: ``python bench/corpus/privacy.py PATH/synth_dataset_v2.json [--errors]``.  A label is found when a finding of
-the same kind overlaps it; a finding is right when it overlaps a label of its kind.
+the same kind overlaps it; a finding is right when it overlaps a label of its kind.  Recall and precision come with
+Wilson's intervals of 95%; F1's ends are those of both together, which is wider than 95%.
 """
 
 import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal, get_args
 
+from herd.corpus.intervals import wilson
 from herd.corpus.privacy import find_private
 
+_End = Literal["value", "low", "high"]
+_ENDS: tuple[_End, ...] = get_args(_End)
 KINDS = {
     "EMAIL_ADDRESS": "EMAIL",
     "PHONE_NUMBER": "PHONE",
@@ -52,6 +58,10 @@ def _overlap(one: tuple[int, int, str], other: tuple[int, int, str]) -> bool:
     return one[2] == other[2] and one[0] < other[1] and other[0] < one[1]
 
 
+def _told(share: Mapping[str, float]) -> str:
+    return f"{share['value']:.3f} ({share['low']:.3f}-{share['high']:.3f})"
+
+
 def main() -> None:
     """Prints one line a kind."""
     errors: list[str] = []
@@ -59,8 +69,11 @@ def main() -> None:
     table = measure(Path(sys.argv[1]), errors)
     seconds = time.perf_counter() - started
     for kind, (labels, found, findings, right) in table.items():
-        print(f"{kind:6} recall {found}/{labels} = {found / labels:.3f}", end="  ")
-        print(f"precision {right}/{findings} = {right / max(findings, 1):.3f}")
+        recall, precision = wilson(found, labels), wilson(right, findings)
+        if recall and precision:
+            f1 = {end: 2 * recall[end] * precision[end] / (recall[end] + precision[end]) for end in _ENDS}
+            print(f"{kind:6} recall {found}/{labels} {_told(recall)}  ", end="")
+            print(f"precision {right}/{findings} {_told(precision)}  F1 {_told(f1)}")
     print(f"{seconds:.2f} s")
     if "--errors" in sys.argv:
         print("\n".join(errors))

@@ -2,7 +2,9 @@
 
 Documentation is prose among identifiers, so the identifier reads the lines that look like sentences, at most a few
 thousand characters from the beginning, the middle and the end.  Source code is not classified: its language column
-stays empty.  The classifier is py3langid (naive Bayes over byte n-grams, 97 languages), which needs no download.
+stays empty.  The classifier is py3langid (naive Bayes over byte n-grams, 142 languages), which needs no download.  The
+languages in which most of the web is written have a head start, which settles short sentences that could as well be of
+a small relative (Galician beside Portuguese) and nothing longer.
 """
 
 import functools
@@ -10,12 +12,18 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from herd.foundation.config import Config
 
 UNDETERMINED = "und"
 
 _ENOUGH_PROSE = 60
+_COMMON = ("ar", "cs", "de", "el", "en", "es", "fa", "fr", "hi", "hu", "id", "it", "ja", "ko", "nl", "pl", "pt", "ro",
+           "ru", "sv", "th", "tr", "uk", "vi", "zh")  # fmt: skip
+_HEAD_START = 7.0  # nats of a text's score, whose differences grow with its length to hundreds
 _PROSE_WORD = re.compile(r"[^\W\d_]{2,}")
+_LETTER = re.compile(r"[^\W\d_]|[\u0300-\u036f\u0900-\u0dff\u0e00-\u0eff]")  # vowel signs are letters to a reader
 _CODE_TOKEN = re.compile(r"[_(){}\[\]=<>\\|@#/$]|\w\.\w")
 
 
@@ -23,8 +31,8 @@ class LanguageConfig(Config):
     """``languages`` empty keeps every language; ``minimum_confidence`` is the probability below which none is named."""
 
     languages: tuple[str, ...] = ()
-    minimum_confidence: float = 0.5
-    minimum_letters: int = 20
+    minimum_confidence: float = 0.4
+    minimum_letters: int = 10
     sample_characters: int = 1500
 
 
@@ -40,15 +48,17 @@ class Language:
 def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    found = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    found.nb_pc = found.nb_pc + np.float32(_HEAD_START) * np.isin(found.nb_classes, _COMMON)
+    return found
 
 
 def prose_sample(text: str, characters: int) -> str:
     """Up to ``characters`` of the lines of ``text`` with the fewest code tokens, from three places of the document."""
     third = max(characters // 3, 1)
-    taken = []
-    for start in sorted({0, len(text) // 2, max(len(text) - 8 * third, 0)}):
-        taken.append(_prose_lines(text[start : start + 8 * third], third))
+    window = 8 * third
+    starts = (0,) if len(text) <= window else sorted({0, len(text) // 2, len(text) - window})
+    taken = [_prose_lines(text[start : start + window], third) for start in starts]
     sample = "\n".join(part for part in taken if part)
     return sample if len(sample) >= _ENOUGH_PROSE else text[:characters]
 
@@ -69,7 +79,7 @@ def _prose_lines(window: str, characters: int) -> str:
 def identify(text: str, config: LanguageConfig = LanguageConfig()) -> Language:  # noqa: B008 - frozen
     """The language of ``text``; ``und`` where there are too few letters or the probability is below the minimum."""
     sample = prose_sample(text, config.sample_characters)
-    if sum(map(str.isalpha, sample)) < config.minimum_letters:
+    if len(_LETTER.findall(sample)) < config.minimum_letters:
         return Language(UNDETERMINED, 0.0)
     code, confidence = _identifier().classify(sample)
     return Language(code if confidence >= config.minimum_confidence else UNDETERMINED, float(confidence))

@@ -34,3 +34,16 @@ def test_only_named_languages_stay() -> None:
     assert reject_language(identify(ENGLISH), config) is None
     assert reject_language(identify(GERMAN), config) == "language de"
     assert reject_language(identify(GERMAN), LanguageConfig()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("Filipe marchou contra os seus inimigos do sul.", "pt"),  # as well Galician, but for a word
+        ("वह कल घर आया था।", "hi"),  # more vowel signs than letters in the narrow sense
+        ("Lo chalet bruciò completamente.", "it"),
+        ("O galego é unha lingua románica que se fala en Galicia e na que xa se escribía na Idade Media.", "gl"),
+    ],
+)
+def test_short_sentences(text: str, code: str) -> None:
+    assert identify(text).code == code
