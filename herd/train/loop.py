@@ -32,6 +32,7 @@ from herd.train.average import AverageConfig, RunningAverage
 from herd.train.batch import Batch, BatchSource, LossFunction, LossParts
 from herd.train.checkpoint import Checkpoints
 from herd.train.compiled import CompiledLayers, CompileMode, decide_compile
+from herd.train.float8 import check_float8, multiply_in_float8
 from herd.train.metrics import MetricsLog
 from herd.train.parallel.launch import Alone
 from herd.train.precision import Precision, in_precision
@@ -151,6 +152,9 @@ class TrainRun:
         self.processes, self.launch = processes or OneProcess(), launch or Alone()
         self.shape: ModelConfig = cast(ModelConfig, model.config)
         self.device = next(model.parameters()).device
+        if config.precision == "float8":
+            check_float8(self.device, self.launch.count)
+            multiply_in_float8(model)
         self.optimizer = _optimizer(config.optimizer, model)
         self.average = RunningAverage(model)
         self.checkpoints = Checkpoints(

@@ -1,5 +1,6 @@
 """In which numbers a step multiplies: bf16 on an accelerator that has instructions for it, fp32 elsewhere.
 
+``float8`` is bf16 with the products of the layers in float8 (``herd.train.float8``), and only where it is asked for.
 Only the products are rounded; weights, gradients, optimiser, norms and losses stay in fp32 (paper, section 3.3.1).
 
     with in_precision("auto", device):
@@ -11,7 +12,7 @@ from typing import Literal
 
 import torch
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "float8"]
 
 
 def in_precision(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

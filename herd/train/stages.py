@@ -35,6 +35,7 @@ from herd.train.average import AverageConfig
 from herd.train.batch import Batch
 from herd.train.beginning import begin_with
 from herd.train.compiled import CompileMode
+from herd.train.float8 import check_float8
 from herd.train.loop import HeldOut, TrainConfig, train
 from herd.train.parallel.launch import Alone
 from herd.train.precision import Precision
@@ -139,6 +140,8 @@ def pretrain(
     the rows and the weights.  Raises ``HerdError`` for a mesh or tokens that do not fit before any weight is made.
     """
     launch, schedule = launch or Alone(), config.schedule()
+    if config.precision == "float8":
+        check_float8(launch.device, launch.count)
     beginning = begin_with(start, derive(config.seed, "weights"), config.sequence_length)
     _check_vocabulary(tokens, beginning.shape, start)
     processes = _processes(mesh, launch, beginning.shape, schedule)
