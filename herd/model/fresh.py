@@ -19,7 +19,7 @@ from herd.model.config import ModelConfig
 from herd.model.induction import CircuitWeights, has_room
 
 _EMBEDDING_STD = 0.02
-_BLOCK = 1 << 22
+_BLOCK = 1 << 20
 """Elements that are drawn at a time, about."""
 _GROUP = 16
 """Torch turns uniform numbers into normal ones in groups of so many, so that blocks must begin at such a border."""
