@@ -20,7 +20,7 @@ from herd.foundation.progress import Progress
 from herd.pipeline.disk import naming_a_full_disk
 from herd.pipeline.graph import Stage, make_artifact, reason_to_run
 from herd.pipeline.lock import exclusive
-from herd.pipeline.manifest import Manifest, content_digest, describe_files
+from herd.pipeline.manifest import FINGERPRINT_FILE, Manifest, content_digest, describe_files, fingerprint
 
 Work = Callable[[Path, Progress], None]
 
@@ -37,7 +37,7 @@ def make_alone(
     """Fills ``out`` by ``run(directory, progress)``; False where it already holds the result of the same call.
 
     ``outside`` names what else the result depends on.  Raises ``HerdError`` for a missing input, and where ``out``
-    holds anything else: what somebody made is never written over.
+    or the place of the work holds anything else: what somebody made is never written over.
     """
     final = out.absolute()
     for role, path in inputs.items():
@@ -54,9 +54,22 @@ def make_alone(
     if not _is_free(stage, digests, known, out):
         return False
     holder = final.parent / f".{final.name}.partial"
-    with naming_a_full_disk(out), exclusive(holder), _holding(holder):
-        make_artifact(stage, inputs, digests, known, holder / final.name, final, progress)
+    partial = holder / final.name
+    with naming_a_full_disk(out), exclusive(holder):
+        _check_left_over(partial, fingerprint(stage.config, digests, known), holder)
+        with _holding(holder):
+            make_artifact(stage, inputs, digests, known, partial, final, progress)
     return True
+
+
+def _check_left_over(partial: Path, wanted: str, holder: Path) -> None:
+    """Days of another call's checkpoints are not thrown away because a setting was misspelt."""
+    mark = partial / FINGERPRINT_FILE
+    if mark.exists() and mark.read_text(encoding="utf-8") != wanted and len(list(partial.iterdir())) > 1:
+        raise HerdError(
+            f"{partial}: holds what an interrupted call with other settings or inputs left; repeat that call to go on "
+            f"with it, or remove {holder} to begin anew"
+        )
 
 
 @contextmanager

@@ -77,6 +77,17 @@ def test_an_interrupted_call_goes_on_and_a_mistake_leaves_nothing(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_another_call_does_not_throw_away_what_an_interrupted_one_left(tmp_path: Path) -> None:
+    out, seen = tmp_path / "out", list[bool]()
+    with pytest.raises(KeyboardInterrupt):
+        make(out, {}, steps=3, run=failing(KeyboardInterrupt(), seen))
+    with pytest.raises(HerdError, match=r"out: holds what an interrupted call with other settings or inputs left; "):
+        make(out, {}, steps=2)
+    with pytest.raises(KeyboardInterrupt):
+        make(out, {}, steps=3, run=failing(KeyboardInterrupt(), seen))
+    assert seen == [False, True]
+
+
 @pytest.mark.parametrize(
     "error",
     [
