@@ -1,7 +1,7 @@
 """Runs other extractors over pages; in an environment of their own, which needs nothing of Herd.
 
     PEERS/bin/pip install trafilatura readability-lxml lxml_html_clean resiliparse
-    PEERS/bin/pip install justext boilerpy3 newspaper4k magic-html
+    PEERS/bin/pip install justext boilerpy3 newspaper4k goose3
     PEERS/bin/python bench/corpus/peer_extractors.py < pages.jsonl > texts.jsonl
 
 A line of the input holds ``key`` and ``html``; of the output ``key``, ``peer``, ``text`` and processor ``seconds``.  An
@@ -17,13 +17,13 @@ import justext
 import lxml.html
 import trafilatura
 from boilerpy3.extractors import ArticleExtractor
-from magic_html import GeneralExtractor
+from goose3 import Goose
 from newspaper import Article
 from readability import Document
 from resiliparse.extract.html2text import extract_plain_text
 
 _ARTICLES = ArticleExtractor(raise_on_failure=False)
-_GENERAL = GeneralExtractor()
+_GOOSE = Goose()
 _STOPLIST = frozenset().union(*map(justext.get_stoplist, (
     "English", "German", "French", "Italian", "Portuguese", "Spanish", "Hindi")))  # fmt: skip
 
@@ -38,9 +38,9 @@ def by_readability(html: str) -> str:
     return text_of(Document(html).summary())
 
 
-def by_magic_html(html: str) -> str:
-    """magic-html."""
-    return text_of(_GENERAL.extract(html, base_url="https://notes.example/")["html"])
+def by_goose(html: str) -> str:
+    """goose3."""
+    return _GOOSE.extract(raw_html=html).cleaned_text
 
 
 def by_justext(html: str) -> str:
@@ -66,7 +66,7 @@ PEERS: dict[str, Callable[[str], str | None]] = {
     "jusText": by_justext,
     "boilerpy3": _ARTICLES.get_content,
     "newspaper4k": by_newspaper,
-    "magic-html": by_magic_html,
+    "goose3": by_goose,
 }
 
 

@@ -273,7 +273,7 @@ def _is_row_of_data(row: LexborNode) -> bool:
     cells = row.css("td, th")
     if len(cells) < 2:
         return False
-    return row.css_first("p, div, ul, ol, h1, h2, h3, h4, pre, table, br + br, article") is None
+    return row.css_first("p ~ p, div, ul, ol, h1, h2, h3, h4, pre, table, br + br, article") is None
 
 
 def _ordinal(text: str) -> bool:

@@ -14,6 +14,7 @@ from itertools import zip_longest
 from selectolax.lexbor import LexborNode
 
 from herd.corpus.layout import Attributes, Block, Container, Layout, label_of, read_blocks
+from herd.corpus.threads import find_posts
 
 _UNWANTED_TAGS = {"nav", "aside", "footer", "form", "dialog", "menu", "header"}
 _UNWANTED_ROLES = {"navigation", "banner", "contentinfo", "complementary", "search", "dialog", "menu", "menubar"}
@@ -34,9 +35,12 @@ _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden")
 _COMMENTS = re.compile(r"\b(?:comments?|disqus|replies|commentlist)\b")
 _EMBEDDED = re.compile(r"social|embed|share")
 _ARTICLE = re.compile(r"\b(?:article-?body|post-?content|entry-?content|story-?body|post-?body|mw-parser-output)\b")
+_NAMED_BY_TEXT = {"h1", "h2", "h3", "h4", "h5", "h6", "dt"}
+_WORD = re.compile(r"[^\W_]+")
 _NEVER_ALL = {"blockquote", "ul", "ol", "li", "dl", "figure", "details"}
 _MOSTLY_LINKS = 0.6
 _MOST = 0.5
+_MOST_LOOKED = 50_000_000
 _SOME_PROSE = 400
 _LEVELS_OF_SIBLINGS = 3
 _SIBLING = 0.2
@@ -48,16 +52,18 @@ _ARTICLE_BONUS = 2.0
 _OPENINGS = r"""related
 more (?:from|on|great|stories|news|in)
 read (?:more|next|also|on)
-(?:see|watch) also|also read|recommended|you (?:may|might)|don't miss|watch:|want (?:more|to (?:read|see))
-comments?|leave a (?:reply|comment)|tell us what|have a tip|write to|email .{3,60}@
-share (?:this|on)|follow (?:us|me|him|her|the)|subscribe|sign up|get the (?:latest|best)
-advert|buy now|click here|print this|skip to
-most (?:popular|read)|trending|popular|tags?\b|filed under
+(?:see|watch) also|also read|recommended|you (?:may|might) (?:also|like|enjoy)
+don't miss|watch:|want (?:more|to (?:read|see))
+(?:\d+ )?comments?\W*\d*\W*$|leave a (?:reply|comment)|tell us what|have a tip|write to|email .{3,60}@
+share (?:this|on)|follow (?:us|me|him|her)|subscribe|sign up|get the (?:latest|best)
+advert(?:s|isements?|orial)?\b|buy now|click here|print this|skip to
+most (?:popular|read)|trending|popular|tags?\W*(?::|$)|filed under
 image \d+ of \d+|photo(?:graph)?s?(?: by|:)|image(?: credit|:)
-published|posted|updated|last (?:updated|modified)|by [A-Z]\w+ [A-Z]\w+$
+published|posted|updated|last (?:updated|modified)|(?-i:[Bb]y [A-Z]\w+ [A-Z]\w+$)
 copyright|\(c\)|©|all rights reserved|this (?:article|story) (?:was )?(?:originally )?(?:appeared|published)"""
 _LEADS_ELSEWHERE = re.compile(rf"^\W*(?:{'|'.join(_OPENINGS.splitlines())})", re.IGNORECASE)
 _SHORT = 250
+_OF_TITLE = 0.2
 
 
 def main_blocks(body: LexborNode, title: str = "") -> list[Block]:
@@ -72,21 +78,25 @@ def main_blocks(body: LexborNode, title: str = "") -> list[Block]:
 def _select(body: LexborNode, title: str, *, by_name: bool) -> list[Block]:
     prose = _paragraph_length(body)
     text = len(body.text())
+    looked = 0
 
     def skip(node: LexborNode, tag: str, attributes: Attributes) -> bool:
-        if not _is_unwanted(tag, attributes, by_name=by_name):
+        if not _is_unwanted(tag, attributes, by_name=by_name) or _is_titled_section(node, tag, attributes):
             return False
         label = label_of(attributes)
         if _COMMENTS.search(label):
             return True
         if _EMBEDDED.search(label) and node.css_first("blockquote") is not None:
             return False
-        if prose >= _SOME_PROSE:
-            return _paragraph_length(node) < _MOST * prose
-        return len(node.text()) < _MOST * text
+        # Unwanted elements within one another, each with all the text, would be read as often as they are deep.
+        nonlocal looked
+        own = _paragraph_length(node) if prose >= _SOME_PROSE else len(node.text())
+        looked += own
+        return own < _MOST * (prose if prose >= _SOME_PROSE else text) or looked > _MOST_LOOKED
 
     layout = read_blocks(body, skip)
-    inside = _descendants(layout, _with_siblings(layout, _main_container(layout, title)))
+    roots = find_posts(layout, title) or _with_siblings(layout, _main_container(layout, title))
+    inside = _descendants(layout, roots)
     return _without_boilerplate([block for block in layout.blocks if block.container in inside], title)
 
 
@@ -105,8 +115,23 @@ def _is_unwanted(tag: str, attributes: Attributes, *, by_name: bool) -> bool:
         return True
     if tag in _PROTECTED_TAGS or not by_name:
         return False
-    name = f"{attributes.get('class') or ''} {attributes.get('id') or ''}"
+    name = attributes.get("class") or ""
+    if tag not in _NAMED_BY_TEXT:
+        name = f"{name} {attributes.get('id') or ''}"
     return len(name) > 1 and _is_unwanted_name(name)
+
+
+def _is_titled_section(node: LexborNode, tag: str, attributes: Attributes) -> bool:
+    """Whether a section within a section is named by its own heading, as docutils names it: "Search" is a text then."""
+    around, heading = node.parent, node.first_child
+    if tag not in ("section", "div") or (attributes.get("class") or "section") != "section" or around is None:
+        return False
+    while heading is not None and heading.tag in ("-text", "span"):
+        heading = heading.next
+    if heading is None or heading.tag not in _NAMED_BY_TEXT or around.tag != tag or not around.attributes.get("id"):
+        return False
+    words = _WORD.findall(heading.text().casefold())
+    return bool(words) and words == _WORD.findall((attributes.get("id") or "").casefold())
 
 
 @lru_cache(maxsize=50_000)
@@ -150,7 +175,26 @@ def _main_container(layout: Layout, title: str) -> int:
         if container.parent == best and container.score >= enough and container.tag not in _NEVER_ALL:
             best = number
             enough = _NEARLY_ALL * container.score
-    return _named_around(layout, best)
+    return _named_around(layout, _undivided(layout, best))
+
+
+def _undivided(layout: Layout, container: int) -> int:
+    """The text of which ``container`` is a section: what holds a heading above the one that ``container`` begins with.
+
+    Generators of documentation put every section, and the whole below its title, into an element of its own.
+    """
+    opening: dict[int, Block] = {}
+    for block in layout.blocks:
+        at = block.container
+        while at >= 0 and at not in opening:
+            opening[at] = block
+            at = layout.containers[at].parent
+    while (around := layout.containers[container].parent) >= 0:
+        above = next((block for block in layout.blocks if block.container == around and block.level), None)
+        if above is None or container not in opening or above.level >= opening[container].level:
+            break
+        container = around
+    return container
 
 
 def _named_around(layout: Layout, container: int) -> int:
@@ -188,8 +232,8 @@ def _article_bonus(layout: Layout, title: str) -> list[float]:
 
 def _is_title(block: Block, title: str) -> bool:
     """Whether a heading says what the page's title says; the title often adds the name of the site."""
-    words = "".join(filter(str.isalnum, block.text.casefold()))
-    return block.level == 1 if not title else len(words) > 5 and words in "".join(filter(str.isalnum, title.casefold()))
+    words, said = ("".join(filter(str.isalnum, text.casefold())) for text in (block.text, title))
+    return block.level == 1 if not title else len(words) > 5 and words in said and len(words) >= _OF_TITLE * len(said)
 
 
 def _with_siblings(layout: Layout, root: int) -> set[int]:
@@ -243,7 +287,7 @@ def _without_boilerplate(blocks: list[Block], title: str) -> list[Block]:
             continue
         if block.level and (block.level == 1 or _is_title(block, title)):
             continue
-        if len(block.text) < _SHORT and _LEADS_ELSEWHERE.match(block.text):
+        if len(block.text) < _SHORT and _LEADS_ELSEWHERE.match(block.text) and not _is_data(block):
             leads = True
             continue
         if leads and block.kind == "item":
