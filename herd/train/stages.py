@@ -101,12 +101,12 @@ class PretrainConfig(Config):
         return self
 
     def schedule(self) -> TrainConfig:
-        """The loop's configuration: shares of tokens become steps."""
+        """The loop's configuration: shares of tokens become steps; ``HerdError`` for a batch that is never reached."""
         ramp, step = [], 0
         ends = [following.share for following in self.batch[1:]] + [1.0]
         for stretch, end in zip(self.batch, ends, strict=True):
             ramp.append(RampStep(step=step, rows=stretch.rows))
-            step += max(round((end - stretch.share) * self.tokens / (stretch.rows * self.sequence_length)), 1)
+            step += self._steps(stretch, end)
         return TrainConfig(
             steps=step,
             optimizer=self.optimizer.model_copy(update={"warmup_steps": round(self.warmup * step)}),
@@ -122,6 +122,17 @@ class PretrainConfig(Config):
             checkpoint_steps=self.checkpoint_steps,
             keep_every=self.keep_every,
         )
+
+    def _steps(self, stretch: RowsFrom, end: float) -> int:
+        """Steps of one batch of the ramp, which must have tokens for one; a run without a ramp is rounded up to it."""
+        tokens, batch = (end - stretch.share) * self.tokens, stretch.rows * self.sequence_length
+        steps = round(tokens / batch)
+        if steps == 0 and len(self.batch) > 1:
+            raise HerdError(
+                f"batch: {stretch.rows} rows of {self.sequence_length} tokens are {batch:,} tokens a step, but from "
+                f"share {stretch.share:g} to {end:g} of {self.tokens:,} tokens there are {tokens:,.0f}: never reached"
+            )
+        return max(steps, 1)
 
 
 def pretrain(

@@ -75,6 +75,14 @@ def test_a_curriculum_changes_the_mix_at_its_step_and_is_refused_where_it_has_no
         PretrainConfig(tokens=1, curriculum=[{"share": 0.5, "mix": {}}, {"share": 0.2, "mix": {}}])
 
 
+def test_a_batch_that_the_ramp_cannot_reach_is_refused_with_its_numbers() -> None:
+    late = CONFIG.model_copy(update={"batch": (RowsFrom(share=0, rows=2), RowsFrom(share=0.9, rows=64))})
+    sentence = "64 rows of 64 tokens are 4,096 tokens a step, but from share 0.9 to 1 of 20,000 tokens there are 2,000"
+    with pytest.raises(HerdError, match=sentence):
+        late.schedule()
+    assert late.model_copy(update={"tokens": 21_000}).schedule().batch.rows(10**6) == 64
+
+
 def test_a_model_learns_is_saved_averaged_and_goes_on_at_a_greater_length(
     artifacts: tuple[Path, Path], tmp_path: Path
 ) -> None:
