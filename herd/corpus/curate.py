@@ -24,25 +24,27 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field
 
+import herd
 from herd.corpus.blocklist import Blocklist
 from herd.corpus.decontaminate import DecontaminateConfig, Detector, load_items
 from herd.corpus.dedup import newest_by_address
 from herd.corpus.documents import REASONS, DocumentWriter, Row, document_schema, read_documents, read_shard
 from herd.corpus.engine import Engine, EngineConfig, open_engine
-from herd.corpus.funnel import Funnel
+from herd.corpus.funnel import Funnel, OddConfig
 from herd.corpus.heuristics import build_rules
 from herd.corpus.index import Address, IndexWriter
 from herd.corpus.ledger import Ledger, find_families, find_outliers, find_worst, open_ledger, prepared, score, twins
 from herd.corpus.lines import LineCounts, LinesConfig, cut_lines, frequent_lines
 from herd.corpus.mix import Mix, MixConfig, plan_mix
 from herd.corpus.passages import write_passages
-from herd.corpus.prepare import EXTRA_FIELDS, OLDER, STEPS, Portion, PrepareConfig, Tally, prepare_portion
+from herd.corpus.portions import begin, prepare_once
+from herd.corpus.prepare import EXTRA_FIELDS, OLDER, STEPS, Portion, PrepareConfig, Tally
 from herd.corpus.quality import QualityModel
 from herd.corpus.snapshots import KNOWN_ADDRESS, Past
 from herd.corpus.split import SplitConfig, held_out
 from herd.corpus.words import hash_text, split_words
 from herd.foundation.errors import HerdError
-from herd.foundation.files import write_json, write_jsonl
+from herd.foundation.files import digest_value, write_json, write_jsonl
 from herd.foundation.progress import Progress
 
 _PORTION_CHARACTERS = 8_000_000
@@ -64,6 +66,7 @@ class CurateConfig(PrepareConfig):
     workers: int = Field(default=0, ge=0)
     engine: EngineConfig = EngineConfig()
     index: bool = True
+    odd: OddConfig = OddConfig()
 
 
 @dataclass
@@ -106,11 +109,10 @@ def curate(
     """
     past = Past.open(against, config.dedup)
     items = load_items(evaluation_texts, config.decontaminate) if evaluation_texts is not None else []
-    shutil.rmtree(out / "work", ignore_errors=True)
-    (out / "work").mkdir(parents=True)
     index = IndexWriter(out, config.dedup) if config.index else None
     portions, characters, kept_characters = _portions(pages, Blocklist.read(config.blocklists), past, index)
-    funnel = Funnel(sum(len(portion.verdicts) for portion in portions), int(characters))
+    begin(out / "work", _plan(config, portions))
+    funnel = Funnel(sum(len(portion.verdicts) for portion in portions), int(characters), config.odd)
     rules = [rule.name for rule in build_rules(config.heuristics)]
     run = _Run(config, pages, out, progress, rules, funnel, Tally(), past, index)
     with open_engine(config.engine, _processes(config, characters)) as engine:
@@ -177,6 +179,19 @@ def _judge_addresses(
     return [why or later.get(row) or (None if newest[row] else OLDER) for row, why in enumerate(blocked)]
 
 
+def _of_portions(config: CurateConfig) -> PrepareConfig:
+    return PrepareConfig(**{name: getattr(config, name) for name in PrepareConfig.model_fields})
+
+
+def _plan(config: CurateConfig, portions: list[Portion]) -> str:
+    """A digest of all that the portions depend on."""
+    rows = [
+        (str(portion.shard), portion.shard.stat().st_mtime_ns, portion.start, portion.stop, portion.verdicts)
+        for portion in portions
+    ]
+    return digest_value([herd.__version__, _of_portions(config).model_dump(mode="json"), rows])
+
+
 def _processes(config: CurateConfig, characters: int) -> int:
     if characters < _CHARACTERS_WORTH_PROCESSES:
         return 1
@@ -188,12 +203,13 @@ def _prepare(run: _Run, engine: Engine, portions: list[Portion], kept_characters
     verdicts = (verdict for portion in portions for verdict in portion.verdicts if verdict is not None)
     reasons = Counter(verdict.partition(":")[0] for verdict in verdicts)
     run.funnel.step("url", run.funnel.documents - reasons.total(), kept_characters, reasons)
-    config = PrepareConfig(**{name: getattr(run.config, name) for name in PrepareConfig.model_fields})
+    config = _of_portions(run.config)
     schema, rejects = run.schema(EXTRA_FIELDS), run.schema(REASONS)
-    prepare = partial(prepare_portion, config=config, out=run.work.resolve(), schema=schema, rejects=rejects)
+    prepare = partial(prepare_once, config=config, out=run.work.resolve(), schema=schema, rejects=rejects)
     with run.progress.task("curate: pages", total=run.funnel.steps[0]["documents"], unit="pages") as task:
         for portion, tally in zip(portions, engine.map(prepare, portions), strict=True):
             run.tally.add(tally)
+            run.funnel.early(run.tally.kept, run.tally.removed)
             task.advance(portion.stop - portion.start)
     if len(list(run.work.glob("documents-*.parquet"))) < len(portions):
         raise HerdError(f"{run.work}: not all that was prepared is here; every node must see this place by this path")
@@ -205,6 +221,10 @@ def _prepare(run: _Run, engine: Engine, portions: list[Portion], kept_characters
 def _compare(run: _Run, engine: Engine) -> tuple[Ledger, QualityModel, dict[str, NDArray[np.float64]]]:
     """Divergence, near-duplicates and quality: what needs all documents at once."""
     ledger = open_ledger(run.work)
+    if len(ledger.ids) != run.funnel.documents:
+        raise RuntimeError(
+            f"{run.funnel.documents} documents came through the rules, {len(ledger.ids)} are on the disk"
+        )
     if not ledger.ids:
         raise HerdError(f"{run.pages}: no document is left after the rules that look at one page at a time")
     with run.progress.task("curate: compare documents", total=3, unit="steps") as task:

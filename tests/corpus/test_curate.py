@@ -10,8 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from herd.corpus import curate as module
+from herd.corpus import portions
 from herd.corpus.curate import CurateConfig, curate
 from herd.corpus.pages import Page, PageWriter
+from herd.corpus.portions import begin
+from herd.corpus.prepare import Portion, Tally, prepare_portion
 from herd.foundation.errors import HerdError
 from herd.foundation.progress import Progress
 
@@ -75,12 +78,16 @@ def artifact(directory: Path, pages: list[Page]) -> Path:
     return directory
 
 
+def _exam(directory: Path) -> Path:
+    texts = directory / "exam.jsonl"
+    texts.write_text(json.dumps({"question": LEAK}) + "\n")
+    return texts
+
+
 def _run(directory: Path, pages: list[Page], config: CurateConfig | None = None) -> Tables:
     out = directory / "corpus"
     out.mkdir(parents=True)
-    texts = directory / "exam.jsonl"
-    texts.write_text(json.dumps({"question": LEAK}) + "\n")
-    curate(config or CurateConfig(workers=1), artifact(directory, pages), out, Progress.silent(), texts)
+    curate(config or CurateConfig(workers=1), artifact(directory, pages), out, Progress.silent(), _exam(directory))
     tables = {name: pq.read_table(out / name).to_pylist() for name in ("documents", "heldout", "rejects")}
     return tables | {"stats": [json.loads((out / "stats.json").read_text())]}
 
@@ -191,6 +198,43 @@ def test_an_interrupted_run_is_started_again(tmp_path: Path, result: Tables) -> 
     curate(CurateConfig(workers=1), artifact(tmp_path, some_pages()), tmp_path / "corpus", Progress.silent())
     assert len(pq.read_table(tmp_path / "corpus" / "documents")) == len(result["documents"])
     assert not stale.exists()
+
+
+def test_a_killed_run_prepares_again_only_what_is_missing(
+    tmp_path: Path, result: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PORTION_CHARACTERS", 20_000)
+    pages, out, done = artifact(tmp_path, some_pages()), tmp_path / "corpus", []
+
+    def count(portion: Portion, *rest: object) -> Tally:
+        done.append(portion.number)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return prepare_portion(portion, *rest)
+
+    monkeypatch.setattr(portions, "prepare_portion", count)
+    with pytest.raises(KeyboardInterrupt):
+        curate(CurateConfig(workers=1), pages, out, Progress.silent(), _exam(tmp_path))
+    (out / "work" / "documents-00001.parquet").write_text("half")
+    curate(CurateConfig(workers=1), pages, out, Progress.silent(), _exam(tmp_path))
+    assert done[:3] == [0, 1, 1]
+    assert 0 not in done[1:]
+    for name in ("documents", "heldout"):
+        assert pq.read_table(out / name).to_pylist() == result[name]
+    funnels = [json.loads((out / "stats.json").read_text())["funnel"], result["stats"][0]["funnel"]]
+    for step in itertools.chain(*funnels):
+        del step["seconds"]
+    assert funnels[0] == funnels[1]
+
+
+def test_other_settings_prepare_everything_anew(tmp_path: Path) -> None:
+    begin(tmp_path / "work", "one")
+    (tmp_path / "work" / "tally-00000.json").write_text("{}")
+    (tmp_path / "work" / "signatures.npy").write_text("")
+    begin(tmp_path / "work", "one")
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["plan.json", "tally-00000.json"]
+    begin(tmp_path / "work", "other")
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["plan.json"]
 
 
 def test_an_empty_corpus_and_a_broken_shard_are_named(tmp_path: Path) -> None:
