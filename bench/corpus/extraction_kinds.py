@@ -4,7 +4,8 @@
     python bench/corpus/extraction_kinds.py OUT --part report --peers PEERS/bin/python
     python bench/corpus/extraction_kinds.py ../shared/data/html-readability --peers PEERS/bin/python
 
-The measure is that of ``extraction.py``.  Pages of one text, or of one generator, are not independent; so the bootstrap
+The measure is that of ``extraction.py``; the truth does not hold the page's title, and a line of an extractor's text
+that is the title is passed over, so that no convention is marked up or down.  Pages of one text, or of one generator, are not independent; so the bootstrap
 draws texts and draws generators, and a page counts as often as both of its own were drawn.  Beside every peer stands
 the difference of F1, ours less theirs, over the same draws.
 """
@@ -35,6 +36,7 @@ class Page:
     key: str
     html: str
     truth: str
+    title: str
     kind: str
     language: str
     text: str
@@ -52,9 +54,21 @@ def read_set(folder: Path, part: str | None) -> list[Page]:
     for key, html, truth in pages(folder):
         row = said.get(key, {})
         if part is None or row.get("part") == part:
-            names = (row.get("kind", "all"), row.get("language", "all"), row.get("text", key), row.get("generator", ""))
+            names = (
+                row.get("title", ""),
+                row.get("kind", "all"),
+                row.get("language", "all"),
+                row.get("text", key),
+                row.get("generator", ""),
+            )
             found.append(Page(key, html, truth, *names))
     return found
+
+
+def judge(page: Page, text: str) -> tuple[float, float]:
+    """Precision and recall of an extractor's text of a page."""
+    lines = (line for line in text.splitlines() if " ".join(line.split()).strip("# ¶") != page.title or not page.title)
+    return compare(page.truth, "\n".join(lines))
 
 
 def our_scores(chosen: list[Page]) -> tuple[Scores, float]:
@@ -63,19 +77,19 @@ def our_scores(chosen: list[Page]) -> tuple[Scores, float]:
     for page in chosen:
         texts[page.key] = extract_html(page.html).text
     seconds = time.process_time() - before
-    return {page.key: compare(page.truth, texts[page.key]) for page in chosen}, len(chosen) / seconds
+    return {page.key: judge(page, texts[page.key]) for page in chosen}, len(chosen) / seconds
 
 
 def peer_scores(python: Path, chosen: list[Page]) -> dict[str, Scores]:
     """The same of every peer; ``python`` is that of their environment."""
-    truth = {page.key: page.truth for page in chosen}
+    by_key = {page.key: page for page in chosen}
     program = Path(__file__).parent / "peer_extractors.py"
     rows = "\n".join(json.dumps({"key": page.key, "html": page.html}) for page in chosen)
     done = subprocess.run([python, program], input=rows, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Scores] = defaultdict(dict)
     for line in done.stdout.splitlines():
         row = json.loads(line)
-        found[row["peer"]][row["key"]] = compare(truth[row["key"]], row["text"])
+        found[row["peer"]][row["key"]] = judge(by_key[row["key"]], row["text"])
     return found
 
 

@@ -109,7 +109,7 @@ def main() -> None:
             name = f"{generator.name}.{key}"
             (folder / f"{name}.html.gz").write_bytes(gzip.compress(html.encode(), mtime=0))
             truth[name] = {
-                "articleBody": text.truth, "kind": text.kind, "language": text.language, "text": key,
+                "articleBody": text.truth, "title": text.title, "kind": text.kind, "language": text.language, "text": key,
                 "generator": generator.name, "part": text.part,
             }  # fmt: skip
         print(f"{generator.name}: {len(own)} pages")
