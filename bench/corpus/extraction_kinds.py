@@ -5,9 +5,9 @@
     python bench/corpus/extraction_kinds.py ../shared/data/html-readability --peers PEERS/bin/python
 
 The measure is that of ``extraction.py``; the truth does not hold the page's title, and a line of an extractor's text
-that is the title is passed over, so that no convention is marked up or down.  Pages of one text, or of one generator, are not independent; so the bootstrap
-draws texts and draws generators, and a page counts as often as both of its own were drawn.  Beside every peer stands
-the difference of F1, ours less theirs, over the same draws.
+that is the title is passed over, so that no convention is marked up or down.  Pages of one text, or of one generator,
+are not independent; so the bootstrap draws texts and draws generators, and a page counts as often as both of its own
+were drawn.  Beside every peer stands the difference of F1, ours less theirs, over the same draws.
 """
 
 import argparse
@@ -54,13 +54,8 @@ def read_set(folder: Path, part: str | None) -> list[Page]:
     for key, html, truth in pages(folder):
         row = said.get(key, {})
         if part is None or row.get("part") == part:
-            names = (
-                row.get("title", ""),
-                row.get("kind", "all"),
-                row.get("language", "all"),
-                row.get("text", key),
-                row.get("generator", ""),
-            )
+            named = {"title": "", "kind": "all", "language": "all", "text": key, "generator": ""}
+            names = [row.get(name, default) for name, default in named.items()]
             found.append(Page(key, html, truth, *names))
     return found
 

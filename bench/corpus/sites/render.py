@@ -109,8 +109,8 @@ def main() -> None:
             name = f"{generator.name}.{key}"
             (folder / f"{name}.html.gz").write_bytes(gzip.compress(html.encode(), mtime=0))
             truth[name] = {
-                "articleBody": text.truth, "title": text.title, "kind": text.kind, "language": text.language, "text": key,
-                "generator": generator.name, "part": text.part,
+                "articleBody": text.truth, "title": text.title, "kind": text.kind, "language": text.language,
+                "text": key, "generator": generator.name, "part": text.part,
             }  # fmt: skip
         print(f"{generator.name}: {len(own)} pages")
     write_json(arguments.out / "ground-truth.json", truth)
