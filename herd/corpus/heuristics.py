@@ -6,16 +6,16 @@ with every document, rejected or not.  References, formulas and code repeat them
 nature: technical text has wider limits, and source code is judged by rules of its own.
 """
 
-import re
-from collections import Counter
 from dataclasses import dataclass
 from importlib.resources import files
 
+import numpy as np
+
+from herd.corpus.characters import ALPHABETIC, SYMBOL
 from herd.corpus.published_rules import published_rules
 from herd.corpus.rules import DIRTY_WORDS, Between, DuplicateNgrams, HeuristicsConfig, Repetition, Rule, TopNgram, View
 
 _STOP_WORDS = frozenset(files("herd.corpus").joinpath("wordlists/stop.txt").read_text(encoding="utf-8").split())
-_SYMBOL = re.compile(r"[^\w\s.,;:!?'\"()\u2010-\u201f-]")
 
 
 class Words(Between):
@@ -43,7 +43,7 @@ class Alphabetic(Between):
 
     def value(self, view: View) -> float:
         """Share of words."""
-        return sum(not word.isdigit() for word in view.words) / max(len(view.words), 1)
+        return (len(view.words) - int(np.count_nonzero(view.numbers))) / max(len(view.words), 1)
 
     def reject(self, value: float, view: View) -> str | None:
         """Mathematics may be all numbers."""
@@ -55,7 +55,8 @@ class Symbols(Between):
 
     def value(self, view: View) -> float:
         """Share of the characters that are not white space."""
-        return len(_SYMBOL.findall(view.text)) / max(len(view.text) - view.text.count(" "), 1)
+        symbols = int(np.count_nonzero(view.kinds & SYMBOL))
+        return symbols / max(len(view.text) - view.text.count(" "), 1)
 
     def reject(self, value: float, view: View) -> str | None:
         """Vowel signs of Indic scripts are not letters to a regular expression, and formulas are symbols."""
@@ -75,7 +76,7 @@ class StopWords(Between):
 
     def value(self, view: View) -> float:
         """Distinct stop words found."""
-        return len(_STOP_WORDS.intersection(view.words))
+        return len(_STOP_WORDS & view.vocabulary)
 
     def reject(self, value: float, view: View) -> str | None:
         """Other languages have other small words."""
@@ -92,8 +93,8 @@ class DirtyWords:
 
     def value(self, view: View) -> float:
         """How many there are."""
-        counts = Counter(view.words)
-        return sum(counts[word] for word in DIRTY_WORDS if word in counts)
+        found = DIRTY_WORDS & view.vocabulary
+        return sum(word in found for word in view.words) if found else 0
 
     def reject(self, value: float, view: View) -> str | None:
         """Enough of them, and enough of the text."""
@@ -128,8 +129,7 @@ class Letters(Between):
 
     def value(self, view: View) -> float:
         """Share of the characters."""
-        solid = "".join(view.text.split())
-        return sum(map(str.isalpha, solid)) / max(len(solid), 1)
+        return int(np.count_nonzero(view.kinds & ALPHABETIC)) / max(view.solid, 1)
 
     def reject(self, value: float, view: View) -> str | None:
         """Prose is judged by its words."""

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from herd.corpus.rules import DIRTY_WORDS, Between, DuplicateNgrams, RuleSet, TopNgram, Use, View
+from herd.corpus.rules import DIRTY_WORDS, Between, DuplicateNgrams, RuleSet, TopNgram, Use, View, repeated, share
 
 Measure = Callable[[View], float]
 
@@ -46,36 +46,17 @@ class Measured(Between):
         return super().reject(value, view) if self.enforced else None
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
-
-
-def _mean_length(view: View) -> float:
-    return _share(sum(map(len, view.tokens)), len(view.tokens))
-
-
 def _ellipses(view: View) -> float:
-    return _share(sum(view.text.count(sign) for sign in _ELLIPSES), len(view.tokens))
+    return share(sum(view.text.count(sign) for sign in _ELLIPSES), view.tokens[0])
 
 
 def _lines(view: View, test: Callable[[str, tuple[str, ...]], bool], signs: tuple[str, ...]) -> float:
     """The share of lines that begin or end with one of ``signs``."""
-    return _share(sum(test(line, signs) for line in view.lines), len(view.lines))
-
-
-def _alphabetic(view: View) -> float:
-    return _share(sum(any(map(str.isalpha, token)) for token in view.tokens), len(view.tokens))
-
-
-def _repeated(parts: list[str]) -> tuple[float, float]:
-    """What of ``parts`` came before: the share of their number, and of their characters."""
-    distinct = set(parts)
-    characters = sum(map(len, parts))
-    return _share(len(parts) - len(distinct), len(parts)), _share(characters - sum(map(len, distinct)), characters)
+    return share(sum(test(line, signs) for line in view.lines), len(view.lines))
 
 
 def _paragraphs(view: View) -> tuple[float, float]:
-    return _repeated([part for text in _PARAGRAPHS.split(view.text) if (part := text.strip())])
+    return repeated([part for text in _PARAGRAPHS.split(view.text) if (part := text.strip())])
 
 
 def _c4_sentences(view: View) -> float:
@@ -86,7 +67,7 @@ def _c4_sentences(view: View) -> float:
 
 
 def _short_lines(view: View) -> float:
-    return _share(sum(len(line) <= 30 for line in view.lines), len(view.lines))
+    return share(sum(len(line) <= 30 for line in view.lines), len(view.lines))
 
 
 def _again(n: int, limit: float) -> tuple[str, float, float, Measure]:
@@ -100,16 +81,16 @@ def _top(n: int, limit: float) -> tuple[str, float, float, Measure]:
 # Name, least and greatest value, and what gives it.
 _RULES: dict[RuleSet, tuple[tuple[str, float, float, Measure], ...]] = {
     "gopher": (
-        ("gopher_words", 50, 100_000, lambda view: len(view.tokens)),
-        ("gopher_mean_word_length", 3, 10, _mean_length),
-        ("gopher_hashes", -_ANY, 0.1, lambda view: _share(view.text.count("#"), len(view.tokens))),
+        ("gopher_words", 50, 100_000, lambda view: view.tokens[0]),
+        ("gopher_mean_word_length", 3, 10, lambda view: share(view.solid, view.tokens[0])),
+        ("gopher_hashes", -_ANY, 0.1, lambda view: share(view.text.count("#"), view.tokens[0])),
         ("gopher_ellipses", -_ANY, 0.1, _ellipses),
         ("gopher_bullet_lines", -_ANY, 0.9, lambda view: _lines(view, str.startswith, _BULLETS)),
         ("gopher_ellipsis_lines", -_ANY, 0.3, lambda view: _lines(view, str.endswith, _ELLIPSES)),
-        ("gopher_alphabetic", 0.8, _ANY, _alphabetic),
-        ("gopher_small_words", 2, _ANY, lambda view: len(_SMALL_WORDS.intersection(view.words))),
-        ("gopher_duplicate_lines", -_ANY, 0.3, lambda view: _repeated(view.lines)[0]),
-        ("gopher_duplicate_line_characters", -_ANY, 0.2, lambda view: _repeated(view.lines)[1]),
+        ("gopher_alphabetic", 0.8, _ANY, lambda view: share(view.tokens[1], view.tokens[0])),
+        ("gopher_small_words", 2, _ANY, lambda view: len(_SMALL_WORDS & view.vocabulary)),
+        ("gopher_duplicate_lines", -_ANY, 0.3, lambda view: view.repeated_lines[0]),
+        ("gopher_duplicate_line_characters", -_ANY, 0.2, lambda view: view.repeated_lines[1]),
         ("gopher_duplicate_paragraphs", -_ANY, 0.3, lambda view: _paragraphs(view)[0]),
         ("gopher_duplicate_paragraph_characters", -_ANY, 0.2, lambda view: _paragraphs(view)[1]),
         *(_top(n, limit) for n, limit in {2: 0.20, 3: 0.18, 4: 0.16}.items()),
@@ -119,11 +100,11 @@ _RULES: dict[RuleSet, tuple[tuple[str, float, float, Measure], ...]] = {
         ("c4_sentences", 3, _ANY, _c4_sentences),
         ("c4_lorem_ipsum", -_ANY, 0, lambda view: view.text.lower().count("lorem ipsum")),
         ("c4_curly_brackets", -_ANY, 0, lambda view: view.text.count("{")),
-        ("c4_bad_words", -_ANY, 0, lambda view: len(DIRTY_WORDS.intersection(view.words))),
+        ("c4_bad_words", -_ANY, 0, lambda view: len(DIRTY_WORDS & view.vocabulary)),
     ),
     "fineweb": (
         ("fineweb_punctuated_lines", 0.12, _ANY, lambda view: _lines(view, str.endswith, _FINEWEB_ENDS)),
-        ("fineweb_duplicate_line_characters", -_ANY, 0.1, lambda view: _repeated(view.lines)[1]),
+        ("fineweb_duplicate_line_characters", -_ANY, 0.1, lambda view: view.repeated_lines[1]),
         ("fineweb_short_lines", -_ANY, 0.67, _short_lines),
     ),
 }

@@ -13,8 +13,12 @@ from importlib.resources import files
 from typing import Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
 
-from herd.corpus.words import Hashes, hash_ngrams, hash_words, split_words
+from herd.corpus.characters import ALPHABETIC, SPACE, Kinds, kinds
+from herd.corpus.repeats import Repeats
+from herd.corpus.words import Hashes, hash_words, split_words
 from herd.foundation.config import Config
 
 RuleSet = Literal["gopher", "c4", "fineweb"]
@@ -42,7 +46,7 @@ class HeuristicsConfig(Config):
     top_ngrams: dict[int, float] = {2: 0.20, 3: 0.18, 4: 0.16}
     duplicate_ngrams: dict[int, float] = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
     technical_share: float = 0.10
-    technical_allowance: float = 0.80
+    technical_allowance: float = Field(default=0.80, ge=0)
     code_line_length: float = 400.0
     code_minimum_letters: float = 0.25
     repeated_line_ngram: int = 6
@@ -70,9 +74,14 @@ class View:
         return split_words(self.text)
 
     @cached_property
-    def tokens(self) -> list[str]:
-        """What stands between white space."""
-        return self.text.split()
+    def vocabulary(self) -> frozenset[str]:
+        """The distinct words."""
+        return frozenset(self.words)
+
+    @cached_property
+    def numbers(self) -> NDArray[np.bool_]:
+        """Which words are digits only."""
+        return np.fromiter(map(str.isdigit, self.words), dtype=np.bool_, count=len(self.words))
 
     @cached_property
     def hashes(self) -> Hashes:
@@ -80,14 +89,43 @@ class View:
         return hash_words(self.words)
 
     @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Characters of each word."""
+        return np.fromiter(map(len, self.words), dtype=np.int64, count=len(self.words))
+
+    @cached_property
+    def repeats(self) -> Repeats:
+        """Runs of words that come back."""
+        return Repeats(self.hashes, self.lengths)
+
+    @cached_property
+    def kinds(self) -> Kinds:
+        """What each character is (see ``characters``)."""
+        return kinds(self.text)
+
+    @cached_property
+    def solid(self) -> int:
+        """Characters that are not white space."""
+        return len(self.text) - int(np.count_nonzero(self.kinds & SPACE))
+
+    @cached_property
+    def tokens(self) -> tuple[int, int]:
+        """How many stretches there are between white space, and how many of them hold a letter."""
+        solid = (self.kinds & SPACE) == 0
+        starts = np.flatnonzero(solid & ~np.concatenate([[False], solid[:-1]]))
+        if not len(starts):
+            return 0, 0
+        return len(starts), int(np.count_nonzero(np.bitwise_or.reduceat(self.kinds, starts) & ALPHABETIC))
+
+    @cached_property
     def lines(self) -> list[str]:
         """Lines with something on them, without the white space around it."""
         return [stripped for line in self.text.split("\n") if (stripped := line.strip())]
 
     @cached_property
-    def lengths(self) -> np.ndarray:
-        """Characters of each word."""
-        return np.fromiter(map(len, self.words), dtype=np.int64, count=len(self.words))
+    def repeated_lines(self) -> tuple[float, float]:
+        """What of the lines came before: the share of their number, and of their characters."""
+        return repeated(self.lines)
 
     @cached_property
     def technical_lines(self) -> float:
@@ -153,7 +191,8 @@ class Repetition(ABC):
 
     def reject(self, value: float, view: View) -> str | None:
         """Source code is never rejected for repeating itself."""
-        if view.domain == "code" or value <= self.limit + view.allowance:
+        # The limit first: whether a text is technical takes a look at each of its lines.
+        if view.domain == "code" or value <= self.limit or value <= self.limit + view.allowance:
             return None
         return f"{self.name} above {self.limit + view.allowance:g}"
 
@@ -163,15 +202,7 @@ class TopNgram(Repetition):
 
     def value(self, view: View) -> float:
         """Share of the words' characters."""
-        grams = hash_ngrams(view.hashes, self.n)
-        if not len(grams):
-            return 0.0
-        _, first, counts = np.unique(grams, return_index=True, return_counts=True)
-        top = int(np.argmax(counts))
-        if counts[top] < 2:
-            return 0.0
-        length = int(view.lengths[first[top] : first[top] + self.n].sum())
-        return min(float(counts[top] * length / max(int(view.lengths.sum()), 1)), 1.0)
+        return view.repeats.top(self.n)
 
 
 class DuplicateNgrams(Repetition):
@@ -179,18 +210,16 @@ class DuplicateNgrams(Repetition):
 
     def value(self, view: View) -> float:
         """Share of the words' characters."""
-        grams = hash_ngrams(view.hashes, self.n)
-        if not len(grams):
-            return 0.0
-        _, first = np.unique(grams, return_index=True)
-        again = np.ones(len(grams), dtype=np.int64)
-        again[first] = 0
-        return float(view.lengths[covered(again, self.n)].sum() / max(int(view.lengths.sum()), 1))
+        return view.repeats.again(self.n)
 
 
-def covered(marks: np.ndarray, n: int) -> np.ndarray:
-    """Which words lie in a marked n-gram: shape (len(marks) + n - 1,)."""
-    edges = np.zeros(len(marks) + n, dtype=np.int64)
-    edges[: len(marks)] += marks
-    edges[n : n + len(marks)] -= marks
-    return np.cumsum(edges)[:-1] > 0
+def repeated(parts: list[str]) -> tuple[float, float]:
+    """What of ``parts`` came before: the share of their number, and of their characters."""
+    distinct = set(parts)
+    characters = sum(map(len, parts))
+    return share(len(parts) - len(distinct), len(parts)), share(characters - sum(map(len, distinct)), characters)
+
+
+def share(part: int, whole: int) -> float:
+    """``part`` of ``whole``; 0 of nothing."""
+    return part / whole if whole else 0.0

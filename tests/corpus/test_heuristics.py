@@ -21,6 +21,10 @@ def _reason(text: str, domain: str = "general", config: HeuristicsConfig = CONFI
     return judge(View(text, domain, config), build_rules(config))[1]
 
 
+def _without_repeated_lines(text: str) -> tuple[str, int]:
+    return remove_repeated_lines(View(text, "general", CONFIG))
+
+
 def test_plain_prose_passes_and_carries_every_value() -> None:
     rules = build_rules(CONFIG)
     values, reason = judge(View(PROSE, "general", CONFIG), rules)
@@ -109,7 +113,7 @@ def test_a_log_is_cut_to_its_first_copies() -> None:
         f"2024-05-01 12:00:{n:02d} error: could not connect to host number {n}, trying again in 5 seconds"
         for n in range(40)
     ]
-    text, gone = remove_repeated_lines("\n".join([PROSE, *log, "The end of it."]), CONFIG)
+    text, gone = _without_repeated_lines("\n".join([PROSE, *log, "The end of it."]))
     assert gone == 39
     assert text == "\n".join([PROSE, log[0], "The end of it."])
 
@@ -121,4 +125,4 @@ def test_what_returns_far_apart_and_what_has_no_words_stays() -> None:
     ]
     matrix = ["[0. 1. 0. 1. 0. 1. 0. 1.]"] * 40
     text = "\n".join([*functions, *matrix])
-    assert remove_repeated_lines(text, CONFIG) == (text, 0)
+    assert _without_repeated_lines(text) == (text, 0)

@@ -105,7 +105,7 @@ def test_no_text_makes_a_pattern_run_wild(seed: str) -> None:
         plain_text, strip_markup, math_density, code_density,
         lambda text: redact(text, privacy),
         lambda text: judge(View(text, "general", config), rules),
-        lambda text: remove_repeated_lines(text, config),
+        lambda text: remove_repeated_lines(View(text, "general", config)),
     ):  # fmt: skip
         assert seconds(lambda work=work: work(text)) < 5, work
 
