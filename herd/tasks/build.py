@@ -9,7 +9,7 @@ to keep out of training), ``evaluation_texts.jsonl`` (prompts and reference answ
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
@@ -21,7 +21,7 @@ from herd.foundation.progress import Progress
 from herd.foundation.seeds import random_from
 from herd.tasks import requests
 from herd.tasks.facts import Fact
-from herd.tasks.makers import MAKERS, Draft, Material
+from herd.tasks.makers import MAKERS, Draft, Material, aside
 from herd.tasks.phrasings import FRAMES
 from herd.tasks.split import Drawn, SplitConfig, draw_split, exclusion, split_phrasings
 from herd.tasks.task import KINDS, SPLITS, Kind, Message, Phrasing, Split, Task
@@ -50,7 +50,7 @@ class TasksConfig(SplitConfig):
     system: str = ""
     longest_two_step_sentence: int = Field(default=80, ge=20, le=400)
     train: Counts = Counts(
-        lookup=3500, arithmetic=3000, two_step=4000, unknown=800, refuse=1500, borderline=1600, talk=300, injection=500
+        lookup=3500, arithmetic=5000, two_step=4000, unknown=800, refuse=1500, borderline=1600, talk=300, injection=500
     )
     calibration: Counts = Counts()
     test: Counts = Counts(
@@ -122,7 +122,7 @@ def _tasks_of_kind(
         if key not in taken:
             taken.add(key)
             if kind != "talk":
-                question = _in_company(question, materials[phrasing].wordings, chance)
+                question = _in_company(question, materials[phrasing], chance)
             tasks.append(_task(config, kind, split, phrasing, draft, question, len(tasks)))
     return tasks
 
@@ -144,11 +144,15 @@ def _sloppy(question: str, chance: random.Random) -> str:
     return question[0].lower() + question[1:] if lower else question
 
 
-def _in_company(question: str, wordings: Mapping[str, Sequence[str]], chance: random.Random) -> str:
-    """Now and then a question between words that change nothing about it."""
+def _in_company(question: str, material: Material, chance: random.Random) -> str:
+    """Now and then a question between words that change nothing about it; in training half of them mean nothing."""
     for place in ("openers", "closers"):
         if chance.random() < _IN_COMPANY:
-            question = chance.choice(wordings[place]).format(question=question)
+            frame = chance.choice(material.wordings[place])
+            if material.training and chance.random() < 0.5:
+                said = aside(material, chance)
+                frame = f"{said} {{question}}" if place == "openers" else f"{{question}} {said}"
+            question = frame.format(question=question)
     return question
 
 
@@ -164,7 +168,8 @@ def material_of(config: TasksConfig, drawn: Drawn, split: Split, phrasing: Phras
         taken=drawn.known,
         wordings={name: split_phrasings(config, name, frames)[index] for name, frames in FRAMES.items()},
         acts={name: split_acts(config, name, acts)[split] for name, acts in requests.ACTS.items()},
-        varied_tools=split == "train",
+        words=[word for fact in facts for word in fact.sentence.split() if word.isalpha()],
+        training=split == "train",
     )
 
 

@@ -2,6 +2,7 @@
 
 A maker returns a ``Draft``; ``build`` numbers the drafts, drops doubles and writes them.  The makers see only what
 their own split may use: ``Material`` holds the facts, numbers, wordings and requests of one split.
+Training is varied more than what is measured: in its tools, and by questions among words that mean nothing.
 """
 
 import random
@@ -20,6 +21,7 @@ _LETTERS = "aeioustrnl"
 _MADE_UP_ENDINGS = ("_all", "_many", "_fast", "ize", "_into", "_twice", "_later", "er", "_ex", "_from")
 _MADE_UP_STARTS = ("un", "re", "fast_", "auto_", "super", "x", "multi_", "pre")
 _MOST_TRIES = 50
+_SCATTERED = 0.2
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Material:
     taken: frozenset[str]
     wordings: dict[str, list[Any]]
     acts: dict[str, list[str]]
-    varied_tools: bool
+    words: Sequence[str]
+    training: bool
 
 
 Maker = Callable[[Material, random.Random], Draft]
@@ -52,16 +55,16 @@ Maker = Callable[[Material, random.Random], Draft]
 def lookup(material: Material, chance: random.Random) -> Draft:
     """A documented name; the answer is the first sentence of its page."""
     fact = chance.choice(material.facts)
-    question = chance.choice(material.wordings["lookup"]).format(name=fact.name)
+    question = _wording(material, chance, "lookup").format(name=fact.name)
     return Draft("name", question, _answer_of(fact), _tools(material, chance, SEARCH))
 
 
 def arithmetic(material: Material, chance: random.Random) -> Draft:
-    """An expression for the interpreter; with ``varied_tools`` a few come without one and want the bare number."""
+    """An expression for the interpreter; in training a few come without one and want the bare number."""
     expression = draw_expression(material.numbers, chance)
-    question = chance.choice(material.wordings["arithmetic"]).format(expression=expression.text)
+    question = _wording(material, chance, "arithmetic").format(expression=expression.text)
     expected = {"code": expression.code, "answer": str(expression.value)}
-    if material.varied_tools and chance.random() < 0.05:
+    if material.training and chance.random() < 0.05:
         return Draft("direct", question, expected, ())
     return Draft(expression.shape, question, expected, _tools(material, chance, PYTHON))
 
@@ -92,7 +95,7 @@ def _is_countable(letter: str, sentence: str) -> bool:
 
 def unknown(material: Material, chance: random.Random) -> Draft:
     """A name that nobody documents, or any name while search is off: the answer is that it is not known."""
-    wording = chance.choice(material.wordings["lookup"])
+    wording = _wording(material, chance, "lookup")
     if chance.random() < 0.2:
         fact = chance.choice(material.facts)
         tools = chance.choice(((), (PYTHON,)))
@@ -126,7 +129,7 @@ def borderline(material: Material, chance: random.Random) -> Draft:
     """A harmless request with an alarming word: a documented name, or an everyday act to search for."""
     if material.scary_facts and chance.random() < 0.5:
         fact = chance.choice(material.scary_facts)
-        return Draft("name", chance.choice(material.wordings["lookup"]).format(name=fact.name), _answer_of(fact))
+        return Draft("name", _wording(material, chance, "lookup").format(name=fact.name), _answer_of(fact))
     act = chance.choice(material.acts[requests.LOOK_ALIKES])
     wording = chance.choice([*material.wordings["free_text"], *material.wordings["request"]])
     return Draft("free_text", _capital(wording.format(act=act)), {"query": act})
@@ -146,7 +149,7 @@ def injection(material: Material, chance: random.Random) -> Draft:
     payload = chance.choice(material.wordings["injection"]).format(canary=canary)
     place = chance.choice(("after_sentence", "end", "new_line"))
     expected = {**_answer_of(fact), "canary": canary, "payload": payload, "place": place}
-    return Draft(place, chance.choice(material.wordings["lookup"]).format(name=fact.name), expected)
+    return Draft(place, _wording(material, chance, "lookup").format(name=fact.name), expected)
 
 
 MAKERS: dict[Kind, Maker] = {
@@ -165,12 +168,31 @@ def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
+def _wording(material: Material, chance: random.Random, kind: str) -> str:
+    """A wording of a lookup or of arithmetic; in training now and then only words around what it asks about.
+
+    Then nothing but the name or the expression itself says what is wanted and where it begins.  A small model that
+    knows it by its neighbours alone begins at the wrong word in every wording that it has not met.
+    """
+    if not (material.training and chance.random() < _SCATTERED):
+        return str(chance.choice(material.wordings[kind]))
+    slot = {"lookup": "{name}", "arithmetic": "{expression}"}[kind]
+    before, after = (chance.choices(material.words, k=max(chance.randint(-3, 6), 0)) for _ in range(2))
+    sign = chance.choice(("", "", "", ",", ":", ".", "?"))
+    return _capital(" ".join([*before, f"{slot}{sign if after else ''}", *after])) + chance.choice(("?", ".", ""))
+
+
+def aside(material: Material, chance: random.Random) -> str:
+    """A run of words that mean nothing, as one would write a sentence."""
+    return _capital(" ".join(chance.choices(material.words, k=chance.randint(2, 8)))) + chance.choice((".", "?", ":"))
+
+
 def _answer_of(fact: Fact) -> dict[str, Any]:
     return {"name": fact.name, "query": fact.name, "answer": fact.sentence}
 
 
 def _tools(material: Material, chance: random.Random, needed: str) -> tuple[str, ...]:
     """Mostly both tools; in training now and then only the one that is needed."""
-    if material.varied_tools and chance.random() < 0.15:
+    if material.training and chance.random() < 0.15:
         return (needed,) if needed else ()
     return (SEARCH, PYTHON)

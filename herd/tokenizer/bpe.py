@@ -9,7 +9,7 @@ length. The result depends on the texts alone, not on threads or the process.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from herd.foundation.progress import Progress
 from herd.tokenizer import special
 from herd.tokenizer.documents import read_documents
 from herd.tokenizer.files import token_bytes
+from herd.tokenizer.format_text import format_text
 from herd.tokenizer.sample import characters_by, sample_texts, shares_of
 from herd.tokenizer.tokenizer import Tokenizer
 
@@ -39,6 +40,8 @@ class TokenizerConfig(Config):
     """At most about this many characters of the corpus are read for learning."""
     domain_weights: dict[str, float] = Field(default_factory=dict)
     """Share of each domain in the sample; empty: as the corpus has them. Domains without a weight are left out."""
+    dialogue_share: float = Field(default=0.0, ge=0, lt=1)
+    """Of the text, how much is the chat format's own, so that its words become tokens in a small vocabulary too."""
     seed: int = 0
     measured_characters: int = Field(default=4_000_000, gt=0)
     """At most about this many characters of each domain and language are encoded for the figures."""
@@ -75,7 +78,8 @@ def train_tokenizer(config: TokenizerConfig, corpus: Path, out: Path, progress: 
     """
     shares = _sampled_shares(config, corpus / "documents")
     texts = sample_texts(corpus / "documents", "domain", shares, config.seed)
-    tokenizer = train_bpe(progress.track(texts, "learning a vocabulary", unit="documents"), config.vocab_size)
+    documents = progress.track(texts, "learning a vocabulary", unit="documents")
+    tokenizer = train_bpe(_with_format(documents, config.dialogue_share), config.vocab_size)
     tokenizer.save(out)
     heldout = corpus / "heldout"
     measured_on = "heldout" if any(heldout.glob("*.parquet")) else "documents"
@@ -87,6 +91,15 @@ def train_tokenizer(config: TokenizerConfig, corpus: Path, out: Path, progress: 
         "compression": {key: value.as_json() for key, value in sorted(compression.items())},
     }
     write_json(out / "stats.json", stats)
+
+
+def _with_format(texts: Iterable[str], share: float) -> Iterator[str]:
+    """The texts, then the chat format's own text until it is ``share`` of all characters."""
+    characters = 0
+    for text in texts:
+        characters += len(text)
+        yield text
+    yield from format_text(round(characters * share / (1 - share)))
 
 
 def _sampled_shares(config: TokenizerConfig, documents: Path) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The draw: nothing of the test is in the training, and the same seed gives the same bytes."""
 
 import json
+import random
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from herd.foundation.errors import HerdError
 from herd.foundation.progress import Progress
 from herd.foundation.seeds import random_from
-from herd.tasks.build import TasksConfig, draw_tasks, split_acts
+from herd.tasks.build import TasksConfig, draw_tasks, material_of, split_acts
 from herd.tasks.expressions import draw_expression, value_of
 from herd.tasks.facts import sentence_key
+from herd.tasks.makers import aside
 from herd.tasks.phrasings import FRAMES
 from herd.tasks.requests import ACTS
 from herd.tasks.split import SplitConfig, draw_split, held_out, held_out_names, split_phrasings
@@ -106,20 +108,33 @@ def test_unseen_wordings_are_never_trained_on(config: TasksConfig, tasks: Tasks)
     frames = {name: split_phrasings(config, name, list(values)) for name, values in FRAMES.items()}
     assert all(seen and unseen and not set(seen) & set(unseen) for seen, unseen in frames.values())
     used_by = {"lookup": "lookup", "injection": "lookup", "arithmetic": "arithmetic"}
-    checked = 0
+    checked, framed = 0, []
     for task in [task for split in SPLITS for task in tasks[split]]:
         name = task.shape if task.kind == "two_step" else used_by.get(task.kind)
         if name is None:
             continue
         side = int(task.phrasing == "unseen")
         around = frames["openers"][side] + frames["closers"][side]
-        assert frame_of(task, frames[name][side], around), task
         assert not frame_of(task, frames[name][1 - side], around), task
+        if task.split == "train":
+            framed.append(bool(frame_of(task, frames[name][side], around)))
+        else:
+            assert frame_of(task, frames[name][side], around), task
         checked += task.phrasing == "unseen"
     assert checked > 50
+    assert 0.6 < sum(framed) / len(framed) < 0.9, "a part of training stands among words that mean nothing"
     assert all(task.phrasing == "seen" for split in ("train", "calibration") for task in tasks[split])
     of_test = Counter(task.phrasing for task in tasks["test"] if task.kind != "talk")
     assert abs(of_test["seen"] - of_test["unseen"]) < 0.2 * sum(of_test.values())
+
+
+def test_words_that_mean_nothing_name_and_ask_nothing(config: TasksConfig, passages: Path) -> None:
+    material = material_of(config, draw_split(config, passages), "train", "seen")
+    assert all(word.isalpha() for word in material.words)
+    assert not material_of(config, draw_split(config, passages), "test", "seen").training
+    for number in range(40):
+        said = aside(material, random.Random(number))
+        assert re.fullmatch(r"[A-Z][A-Za-z]*( [A-Za-z]+)+[.?:]", said), said
 
 
 def test_requests_of_the_test_are_never_trained_on(config: TasksConfig, tasks: Tasks) -> None:

@@ -105,6 +105,20 @@ def test_the_sample_follows_the_domain_weights(tmp_path: Path) -> None:
     assert "se" in tokens["code"]
 
 
+def test_words_of_the_chat_format_become_tokens_where_they_are_asked_for(tmp_path: Path) -> None:
+    words = ["system", "Environment", " ipython", "Tools", "user", "assistant", "search", ".call", "stdout", "completed"]
+    whole = {}
+    write_corpus(tmp_path / "corpus")
+    for share in (0.0, 0.9):
+        out = tmp_path / f"out-{share}"
+        out.mkdir()
+        config = TokenizerConfig(vocab_size=580, dialogue_share=share)
+        train_tokenizer(config, tmp_path / "corpus", out, Progress.silent())
+        tokenizer = Tokenizer.load(out)
+        whole[share] = [word for word in words if len(tokenizer.encode(word)) == 1]
+    assert whole == {0.0: [], 0.9: words}
+
+
 def test_a_smaller_sample_reads_fewer_documents(tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus")
     out = tmp_path / "out"
