@@ -16,7 +16,7 @@ from herd.foundation.files import atomic_path
 
 Row = dict[str, Any]
 
-_TEXTS = ("id", "title", "url", "source", "package", "license", "kind", "date", "language", "domain")
+_TEXTS = ("id", "title", "url", "source", "package", "license", "robots", "kind", "date", "language", "domain")
 FIELDS = (
     pa.field("text", pa.large_string()),
     *(pa.field(name, pa.string()) for name in _TEXTS),

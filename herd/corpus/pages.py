@@ -16,14 +16,17 @@ import pyarrow.parquet as pq
 from herd.foundation.errors import HerdError
 from herd.foundation.files import atomic_path
 
-COLUMNS = ("id", "url", "source", "kind", "content", "date", "package", "title", "license")
+COLUMNS = ("id", "url", "source", "kind", "content", "date", "package", "title", "license", "robots")
 _SCHEMA = pa.schema([pa.field(name, pa.large_string() if name == "content" else pa.string()) for name in COLUMNS])
 _SHARD_CHARACTERS = 32_000_000
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page as it was found; ``kind`` says what ``content`` is: "html", "text" (plain or Markdown) or "code"."""
+    """One page as it was found; ``kind`` says what ``content`` is: "html", "text" (plain or Markdown) or "code".
+
+    ``robots`` is what its server said to robots (the header ``X-Robots-Tag``).
+    """
 
     url: str
     source: str
@@ -33,6 +36,7 @@ class Page:
     package: str | None = None
     title: str | None = None
     license: str | None = None
+    robots: str | None = None
 
     @property
     def id(self) -> str:
@@ -92,15 +96,20 @@ class PageWriter:
         self._rows, self._characters = [], 0
 
 
+def page_columns(schema: pa.Schema) -> list[str]:
+    """The columns of a shard that make a page; what an older Herd wrote may lack the last ones."""
+    return [field.name for field in fields(Page) if field.name in schema.names]
+
+
 def load_pages(artifact: Path) -> Iterator[Page]:
     """Yields the pages of a ``pages`` artifact in their order, a few at a time; a broken shard is a ``HerdError``."""
-    names = [field.name for field in fields(Page)]
     shards = sorted((artifact / "pages").glob("*.parquet"))
     if not shards:
         raise HerdError(f"{artifact}: holds no pages (expected pages/*.parquet)")
     for shard in shards:
         try:
-            for batch in pq.ParquetFile(shard).iter_batches(batch_size=64, columns=names):
+            file = pq.ParquetFile(shard)
+            for batch in file.iter_batches(batch_size=64, columns=page_columns(file.schema_arrow)):
                 for row in batch.to_pylist():
                     yield Page(**row)
         except (OSError, pa.ArrowInvalid) as error:

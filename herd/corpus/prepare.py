@@ -23,8 +23,9 @@ from herd.corpus.extract import extract_page
 from herd.corpus.heuristics import build_rules, judge
 from herd.corpus.language import Language, LanguageConfig, identify, reject_language
 from herd.corpus.lines import line_keys
-from herd.corpus.pages import Page
+from herd.corpus.pages import Page, page_columns
 from herd.corpus.privacy import PrivacyConfig, redact, reject_private
+from herd.corpus.provenance import Use, read_use, reject_robots
 from herd.corpus.quality import QualityConfig, is_reference, prose, sample
 from herd.corpus.repeated_lines import remove_repeated_lines
 from herd.corpus.rules import HeuristicsConfig, Rule, View
@@ -46,7 +47,12 @@ EXTRA_FIELDS = (
 
 
 class PrepareConfig(Config):
-    """The configurations of all steps that look at one page at a time."""
+    """The configurations of all steps that look at one page at a time.
+
+    A page whose robots directives (meta elements and header) hold one of ``refused_robots``, as noai, is left out.
+    """
+
+    refused_robots: tuple[str, ...] = ()
 
     privacy: PrivacyConfig = PrivacyConfig()
     language: LanguageConfig = LanguageConfig()
@@ -122,8 +128,8 @@ def _write(rows: list[Row], schema: pa.Schema, path: Path) -> None:
 
 
 def _pages(portion: Portion) -> list[Page]:
-    names = list(Page.__dataclass_fields__)
     try:
+        names = page_columns(pq.read_schema(portion.shard))
         table = pq.read_table(portion.shard, columns=names).slice(portion.start, portion.stop - portion.start)
     except (OSError, pa.ArrowInvalid) as error:
         raise HerdError(f"{portion.shard}: not readable as Parquet ({error})") from None
@@ -140,7 +146,11 @@ def prepare_page(page: Page, config: PrepareConfig, rules: list[Rule], tally: Ta
     """The row of one page and the view of its text; a rejected row holds rule and reason, and its view is None."""
     clock = time.process_time()
     found = extract_page(page)
-    row = _row(page, found.text) | {"title": found.title, "date": found.date}
+    use = read_use(page.content, page.robots) if page.kind == "html" else Use(page.robots)
+    row = _row(page, found.text) | {"title": found.title, "date": found.date, "robots": use.robots}
+    row["license"] = page.license or use.license
+    if reason := reject_robots(use, config.refused_robots):
+        return _rejected(row, "extract", reason, tally), None
     if not found.text.strip():
         return _rejected(row, "extract", found.refused or "no main text", tally), None
     clock = _passed("extract", row, tally, clock)

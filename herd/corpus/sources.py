@@ -63,6 +63,7 @@ class RowSource(Files):
     url: str = Field(default="url", description="the column with the address; a row without one gets file and number")
     date: str = Field(default="date", description="the column with the date, if there is one")
     title: str = Field(default="title", description="the column with the title, if there is one")
+    license_column: str = Field(default="license", description="the column with a row's own licence, if there is one")
     max_page_bytes: int = Field(default=64_000_000, gt=0, description="a longer row is skipped")
 
 
@@ -260,7 +261,7 @@ def _read_parquet(source: ParquetSource, file: PageFile, skip: Skip, broken: Bro
             # A column that is read as a dictionary takes the memory of its distinct values, however often they come.
             texts = [source.content] if _is_text(schema.field(source.content).type) else None
             table = pq.ParquetFile(stream, read_dictionary=texts)
-            columns = [name for name in (source.content, source.url, source.date, source.title) if name in names]
+            columns = [name for name in _columns(source) if name in names]
             for batch in table.iter_batches(batch_size=256, columns=columns):
                 for at in range(batch.num_rows):
                     number += 1
@@ -273,6 +274,10 @@ def _read_parquet(source: ParquetSource, file: PageFile, skip: Skip, broken: Bro
                         yield page
     except (OSError, pa.ArrowException) as error:
         broken(Damage(file.name, number, "row", f"not readable as Parquet ({error})"))
+
+
+def _columns(source: RowSource) -> tuple[str, ...]:
+    return source.content, source.url, source.date, source.title, source.license_column
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -292,7 +297,7 @@ def _page_of_row(source: RowSource, file: PageFile, number: int, row: dict[str, 
         skip(place, f"longer than {source.max_page_bytes:,} bytes")
         return None
     kind = source.kind if isinstance(source, JsonlSource | ParquetSource) else "rows"
-    optional = {name: row.get(column) for name, column in (("date", source.date), ("title", source.title))}
-    words = {name: str(value) for name, value in optional.items() if value is not None}
+    named = {"license": source.license_column, "date": source.date, "title": source.title}
+    words = {name: str(row[column]) for name, column in named.items() if row.get(column) is not None}
     url = str(row.get(source.url) or f"{_address(file)}#{number}")
-    return Page(url, _name(source, kind), source.content_kind, content, license=source.license, **words)
+    return Page(url, _name(source, kind), source.content_kind, content, **({"license": source.license} | words))

@@ -137,4 +137,5 @@ def _page(record: Any, place: str, source: str, licence: str | None, max_bytes: 
         skip(name, "binary data" if text is None else "empty page")
         return None
     day = record.record_date.date().isoformat() if record.record_date else None
-    return Page(name, source, "html", text, date=day, license=licence)
+    robots = record.http_headers.get("X-Robots-Tag")
+    return Page(name, source, "html", text, date=day, license=licence, robots=robots)
