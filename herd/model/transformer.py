@@ -89,4 +89,5 @@ class RewardModel(nn.Module):
 
     def forward(self, tokens_N: Tensor, positions_N: Tensor, attend: Attend) -> Tensor:
         """Rewards (N,) in fp32, one at every token."""
-        return self.score(self.transformer(tokens_N, positions_N, attend)).float().squeeze(-1)
+        reward_N1 = self.score(self.transformer(tokens_N, positions_N, attend)).float()
+        return reward_N1.squeeze(-1).clone()  # no view: FSDP's hooks lie on the very tensor that a network returns

@@ -87,7 +87,9 @@ class PretrainConfig(Config):
     spike: float | None = Field(20.0, gt=1, description="a step whose gradient is so many times as long is left out")
     checkpoint_seconds: float = Field(60.0, gt=0)
     checkpoint_steps: int | None = Field(None, gt=0, description="steps between two checkpoints, besides the time")
+    keep_checkpoints: int = Field(2, gt=0, description="newest checkpoints that stay")
     keep_every: int | None = Field(None, gt=0, description="steps between two checkpoints that stay for good")
+    max_skipped: int = Field(20, ge=0, description="steps that may be left out before the run ends")
     seed: int = 0
 
     @model_validator(mode="after")
@@ -120,7 +122,9 @@ class PretrainConfig(Config):
             spike=self.spike,
             checkpoint_seconds=self.checkpoint_seconds,
             checkpoint_steps=self.checkpoint_steps,
+            keep_checkpoints=self.keep_checkpoints,
             keep_every=self.keep_every,
+            max_skipped=self.max_skipped,
         )
 
     def _steps(self, stretch: RowsFrom, end: float) -> int:
