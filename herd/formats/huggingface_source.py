@@ -110,7 +110,10 @@ def _tokenizer(path: Path) -> SourceTokenizer | None:
 def _chat_template(files: dict[str, Path]) -> str | None:
     """The template of one's own file, which newer releases have, or of ``tokenizer_config.json``."""
     if "chat_template.jinja" in files:
-        return files["chat_template.jinja"].read_text(encoding="utf-8")
+        try:
+            return files["chat_template.jinja"].read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise HerdError(f"{files['chat_template.jinja']}: is not UTF-8 text") from None
     if "tokenizer_config.json" not in files:
         return None
     raw = read_json(files["tokenizer_config.json"])

@@ -17,6 +17,7 @@ from herd.infer.engine import Engine
 from herd.infer.service import Service
 from herd.serve.assistant import Assistant
 from herd.serve.gate import Judge, Watch
+from herd.tokenizer.special import START_HEADER
 from herd.tokenizer.tokenizer import Tokenizer
 from herd.tools.registry import Tool, ToolSet, python_tool, search_tool
 from herd.tools.sandbox import Sandbox
@@ -47,6 +48,10 @@ class Household:
             of_run = f"; this is a run, whose model is {model / 'chat'}" if (model / "chat").is_dir() else ""
             raise HerdError(f"{model}: holds no model (there is no config.json){of_run}")
         engine, run, missing = Engine.load(directory), directory.parent, []
+        if START_HEADER not in engine.tokenizer.special:
+            raise HerdError(
+                f"{model}: its tokenizer has no control tokens of a chat, as Llama 2's; it continues text only"
+            )
         tools: list[Tool] = []
         sandbox = None
         if (run / "search" / INDEX_NAME).is_file():

@@ -14,7 +14,8 @@ never becomes a control token.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -225,26 +226,37 @@ class ChatFormat:
 
     def _add_block(self, encoded: EncodedChat, role: str, parts: Sequence[Part], number: int | None) -> None:
         encoded._add(self._headers[role], role, "header", number)
-        encoded._add(self._encode_parts(parts), role, "content", number)
+        with _naming(number):
+            encoded._add(self._encode_parts(parts), role, "content", number)
         encoded._add([self.tokenizer.eot_id], role, "end", number)
 
     def _add_answer(self, encoded: EncodedChat, message: Message, number: int, offer: Offer) -> None:
         tokenizer, calls = self.tokenizer, calls_of(message, number)
         parts = self._parts(message, number)
         encoded._add(self._headers["assistant"], "assistant", "header", number)
-        encoded._add(self._encode_parts(parts), "assistant", "content", number)
+        with _naming(number):
+            encoded._add(self._encode_parts(parts), "assistant", "content", number)
         if not calls:
             encoded._add([tokenizer.eot_id], "assistant", "end", number)
             return
-        try:
+        with _naming(number):
             written = self.dialect.write(calls, offer)
-        except HerdError as error:
-            raise HerdError(f"message {number}: {error}") from None
-        if not written.tagged and any(parts):
-            raise HerdError(f"message {number}: it holds words beside a call; this form of call stands alone")
-        tag = [tokenizer.python_tag_id] if written.tagged else []
-        encoded._add([*tag, *tokenizer.encode(written.text)], "assistant", "call", number)
+            if not written.tagged and any(parts):
+                raise HerdError("it holds words beside a call; this form of call stands alone")
+            tag = [tokenizer.python_tag_id] if written.tagged else []
+            encoded._add([*tag, *tokenizer.encode(written.text)], "assistant", "call", number)
         encoded._add([tokenizer.eom_id if written.ends_message else tokenizer.eot_id], "assistant", "end", number)
+
+
+@contextmanager
+def _naming(number: int | None) -> Iterator[None]:
+    """Puts the message's number before what is wrong with it; None: it is nobody's message."""
+    try:
+        yield
+    except HerdError as error:
+        if number is None:
+            raise
+        raise HerdError(f"message {number}: {error}") from None
 
 
 def content_text(message: Message, number: int) -> str:

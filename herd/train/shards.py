@@ -39,7 +39,7 @@ from herd.foundation.files import (
 from herd.foundation.progress import Progress
 from herd.foundation.workers import end_with_parent
 from herd.tokenizer.documents import count_rows, parquet_files, read_document_file
-from herd.tokenizer.files import RANKS_FILE
+from herd.tokenizer.files import file_of
 from herd.tokenizer.tokenizer import Tokenizer
 
 SPLITS = {"train": "documents", "heldout": "heldout"}
@@ -114,11 +114,15 @@ def tokenize(config: TokenizeConfig, corpus: Path, tokenizer: Path, out: Path, p
     missing = [part for part in parts if not (parts_directory / part.name).is_dir()]
     with progress.task("tokenising", total, "documents") as task:
         task.advance(total - sum(part.count for part in missing))
+        written = 0
         for part in _write_parts(config, missing, tokenizer, parts_directory):
+            written += sum(sizes["tokens"] for sizes in read_json(parts_directory / part.name / _SIZES_FILE).values())
+            speed = written / (time.monotonic() - began)
+            task.note(f"{speed:,.0f} tokens/s")
             task.advance(part.count)
     meta = _merge(parts, parts_directory, tokenizer, out)
     seconds = time.monotonic() - began
-    redone = {"parts": len(parts), "parts_written_now": len(missing), "seconds": seconds}
+    redone = {"parts": len(parts), "parts_written_now": len(missing), "tokens_written_now": written, "seconds": seconds}
     write_json(out / "stats.json", {"splits": meta["splits"], "vocab_size": meta["vocab_size"], **redone})
     write_json(out / META_FILE, meta)
     shutil.rmtree(parts_directory)
@@ -142,7 +146,7 @@ def _prepare(directory: Path, config: TokenizeConfig, parts: Sequence[Part], tok
     """Keeps the parts of an interrupted run on the same input, removes those of any other."""
     files = {f"{part.split}/{part.path.name}": part.path for part in parts}
     digests = {name: digest_file(path) for name, path in sorted(files.items())}
-    plan = digest_value([config.part_documents, digest_file(tokenizer / RANKS_FILE), digests])
+    plan = digest_value([config.part_documents, digest_file(file_of(tokenizer)), digests])
     plan_file = directory / _PLAN_FILE
     if not (plan_file.is_file() and read_json(plan_file) == plan):
         shutil.rmtree(directory, ignore_errors=True)
@@ -234,7 +238,7 @@ def _merge(parts: Sequence[Part], directory: Path, tokenizer: Path, out: Path) -
     return {
         "dtype": token_type(vocab_size).name,
         "vocab_size": vocab_size,
-        "tokenizer": digest_file(tokenizer / RANKS_FILE),
+        "tokenizer": digest_file(file_of(tokenizer)),
         "splits": {split: {name: asdict(size) for name, size in found.items()} for split, found in sizes.items()},
     }
 

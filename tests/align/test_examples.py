@@ -17,7 +17,7 @@ from .conftest import answer, question, result
     [
         ([{"role": "wizard", "content": "x"}], "message 0: the role 'wizard' does not exist"),
         ([*question("Hi"), result("x")], "message 1: a tool result without a call before it"),
-        ([*question("a\ud800b")], r"the text holds a lone surrogate \(U\+D800\) at character 1"),
+        ([*question("a\ud800b")], r"message 0: the text holds a lone surrogate \(U\+D800\) at character 1"),
         (["Hi"], "one of its messages is no object"),
     ],
 )

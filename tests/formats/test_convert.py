@@ -306,6 +306,14 @@ def test_a_bad_source_leaves_nothing(
     assert [file.name for file in tmp_path.iterdir()] == ["bad"]
 
 
+def test_a_template_that_is_no_text_is_named(hf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(hf, "bad")
+    Path("bad/chat_template.jinja").write_bytes(b"\xff{{ messages }}")
+    assert "bad/chat_template.jinja: is not UTF-8 text" in refused("bad", "out.gguf", "--to", "gguf")
+    assert [file.name for file in tmp_path.iterdir()] == ["bad"]
+
+
 def test_half_written_directories_are_named(hf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     to("hf", hf, tmp_path / "cut", shard_bytes=60_000)

@@ -1,7 +1,9 @@
 """Documents to shards: complete, the same however the work is cut, and resumed where it was killed."""
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -152,6 +154,23 @@ def test_a_large_vocabulary_takes_four_bytes(tmp_path: Path) -> None:
     shard = TokenShard(tmp_path / "tokens" / "train" / "general.bin")
     assert shard.document(0)[0] == 128_000
     assert Tokenizer.load(shared).decode(shard.document(0)[1:-1].tolist()) == text_of(0)
+
+
+def test_a_tokenizer_json_alone_makes_the_same_tokens(tmp_path: Path, tokenizer: Path) -> None:
+    write_corpus(tmp_path / "corpus", 90, 3)
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "tokenizer.json").write_bytes((tokenizer / "tokenizer.json").read_bytes())
+    said = io.StringIO()
+    for name, path in (("ranks", tokenizer), ("json", tmp_path / "alone")):
+        tokenize(TokenizeConfig(workers=1), tmp_path / "corpus", path, tmp_path / name, Progress(said))
+    first, second = contents(tmp_path / "ranks"), contents(tmp_path / "json")
+    assert {name: data for name, data in first.items() if name != "meta.json"} == {
+        name: data for name, data in second.items() if name != "meta.json"
+    }
+    stats = json.loads((tmp_path / "json" / "stats.json").read_text())
+    sizes = [size["tokens"] for split in stats["splits"].values() for size in split.values()]
+    assert stats["tokens_written_now"] == sum(sizes)
+    assert re.search(r"tokenising: 90 of 90 documents, .* tokens/s", said.getvalue())
 
 
 def test_bad_input_is_named(tmp_path: Path, tokenizer: Path) -> None:

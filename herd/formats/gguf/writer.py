@@ -21,11 +21,10 @@ from herd.formats.gguf.rotary import rope_factors
 from herd.formats.gguf.vocabulary import describe_tokenizer
 from herd.formats.regions import RegionFiles
 from herd.formats.rotary_order import rotated_heads, to_pairs
-from herd.formats.tensors import TensorSource, cast, check_tokenizer, raw_bytes
+from herd.formats.tensors import TensorSource, cast, load_tokenizer, raw_bytes
 from herd.foundation.errors import HerdError
 from herd.foundation.files import digest_value
 from herd.model.config import ModelConfig
-from herd.tokenizer.tokenizer import Tokenizer
 
 _HEADER = "header"
 _LARGEST = 65504.0  # of half precision, in which the blocks' scales are kept
@@ -55,7 +54,8 @@ class GgufSink:
             + [(gguf_name(name), source.tensors[name].shape, kind) for name, kind in kinds.items()]
         )
         metadata = describe(source.config, source.path.resolve().name.removesuffix(".gguf"), mixture.file_type)
-        metadata |= describe_tokenizer(*_tokenizer(source))
+        template = source.tokenizer.chat_template if source.tokenizer is not None else None
+        metadata |= describe_tokenizer(load_tokenizer(source), template)
         header = header_bytes(metadata, table)
         self._begin = len(header)
         self._table = {stored.name: stored for stored in table}
@@ -84,15 +84,6 @@ def _factors(config: ModelConfig) -> list[Tensor]:
     if config.rope_scaling is None:
         return []
     return [rope_factors(config.head_dim, config.rope_theta, config.rope_scaling)]
-
-
-def _tokenizer(source: TensorSource) -> tuple[Tokenizer | None, str | None]:
-    """Tokenizer and chat template of the source, checked against its embedding."""
-    if source.tokenizer is None:
-        return None, None
-    tokenizer = source.tokenizer.load()
-    check_tokenizer(tokenizer, source.config, source.path)
-    return tokenizer, source.tokenizer.chat_template
 
 
 def _encoded(name: str, tensor: Tensor, kind: BlockType) -> Tensor:

@@ -33,7 +33,7 @@ def open_torch_file(file: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError:
         raise HerdError(f"{file}: refused, since it holds code or objects beside tensors") from None
     except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].partition(". ")[0] if str(error) else type(error).__name__
         raise HerdError(f"{file}: not readable as a PyTorch checkpoint, it may be cut off ({reason})") from None
     if not isinstance(found, dict):
         raise HerdError(f"{file}: holds no dictionary of tensors")
