@@ -1,12 +1,15 @@
 """bf16 rounds the products and nothing else; fp32 is left alone; ``auto`` asks the machine."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from herd.model.config import ModelConfig
 from herd.model.transformer import Transformer
 from herd.train import precision
-from herd.train.batch import document_batch, next_token_loss
+from herd.train.batch import Batch, document_batch, next_token_loss
+from herd.train.loop import TrainConfig, TrainRun
 from herd.train.precision import Precision, in_precision
 
 CPU = torch.device("cpu")
@@ -40,3 +43,23 @@ def test_auto_takes_bf16_only_where_the_machine_multiplies_it(monkeypatch: pytes
     expected = loss_and_gradient("bf16" if native else "fp32")
     for found, value in zip(loss_and_gradient("auto"), expected, strict=True):
         assert torch.equal(found, value)
+
+
+class OneBatch:
+    """The same documents in every step."""
+
+    def batches(self, step: int) -> list[Batch]:
+        return [document_batch([list(range(50)), list(range(10, 40))])]
+
+
+def test_a_step_in_bf16_keeps_weights_and_optimiser_in_fp32_and_is_fused(tmp_path: Path) -> None:
+    model = Transformer(SHAPE)
+    model.init_weights(3)
+    config = TrainConfig(steps=1, precision="bf16", compile="off", tensorboard=False)
+    run = TrainRun(config, model, OneBatch(), next_token_loss, tmp_path)
+    before = model.embedding.weight.detach().clone()
+    assert run.take_step(0).finite
+    assert not torch.equal(model.embedding.weight, before)
+    kept = [tensor for state in run.optimizer.state.values() for tensor in state.values()]
+    assert {tensor.dtype for tensor in [*model.parameters(), *kept]} == {torch.float32}
+    assert all(group["fused"] for group in run.optimizer.param_groups)
