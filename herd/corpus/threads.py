@@ -8,32 +8,54 @@ What it does say is how forums name the element that holds a post's own text, an
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from herd.corpus.layout import Block, Layout
 
 _BODY = re.compile(
-    r"^(?:(?:js-)?(?:post|message|msg|comment|reply|answer|question|entry|topic)[-_]?(?:body|content|text|message)"
-    r"|cooked|bbwrapper|s-prose)(?=[-_]?\d*$)"
+    r"^(?:js-)?(?:(post|message|msg|comment|reply|answer|question|entry|topic)[-_]?(body|content|text|message)"
+    r"|(cooked|bbwrapper|s-prose))(?:[-_]?\d+)?$"
 )
 _PLAIN = "plain"
 _PLAIN_BODY = re.compile(r"^(?:body|content|text|message)$")
 _UNIT = re.compile(r"^(?:[a-z]+[-_])?(?:posts?|message|comment|reply|answer|question)(?:[-_]?\d+)?$")
-_NEARLY_ALL = 0.5
+_A_TEXT = 60
 
 
 def find_posts(layout: Layout, title: str) -> set[int]:
     """The containers of the posts' own texts, two or more; an empty set where the page is no thread."""
-    lengths = _lengths(layout)
+    lengths = _sums(layout, lambda block: len(block.text))
+    texts = _sums(layout, lambda block: len(block.text) if _is_text(block) else 0)
+    found: list[tuple[int, list[int]]] = []
+    for members in _bodies(layout):
+        own, others = sum(lengths[number] for number in members), texts[0] - sum(texts[number] for number in members)
+        if len(members) > 1 and own >= others and not _are_nested(layout, members):
+            found.append((own, members))
     # The narrowest elements that still hold most of the page's text have least of the frames around them.
-    for members in sorted(_bodies(layout), key=lambda members: sum(lengths[number] for number in members)):
-        enough = len(members) > 1 and sum(lengths[number] for number in members) >= _NEARLY_ALL * lengths[0]
-        if enough:
-            within = _within(layout, set(members))
-            if not any(within[layout.containers[number].parent] for number in members):
-                return set() if _have_headings(layout, within, len(members), title) else set(members)
-    return set()
+    members = min(found)[1] if found else []
+    return set() if _have_headings(layout, members, title) else set(members)
+
+
+def _sums(layout: Layout, value: Callable[[Block], int]) -> list[int]:
+    """The sum of ``value`` over all blocks in every container."""
+    sums = [0] * len(layout.containers)
+    for block in layout.blocks:
+        sums[block.container] += value(block)
+    # A container stands after the one that holds it.
+    for number in range(len(sums) - 1, 0, -1):
+        sums[layout.containers[number].parent] += sums[number]
+    return sums
+
+
+def _are_nested(layout: Layout, members: list[int]) -> bool:
+    within = _within(layout, set(members))
+    return any(within[layout.containers[number].parent] for number in members)
+
+
+def _is_text(block: Block) -> bool:
+    """Whether a block is more than what stands in a frame: a name, a day, a button."""
+    return len(block.text) - block.links >= _A_TEXT
 
 
 def _bodies(layout: Layout) -> Iterable[list[int]]:
@@ -51,7 +73,7 @@ def _bodies(layout: Layout) -> Iterable[list[int]]:
 def _name(label: str) -> str:
     for word in label.split():
         if found := _BODY.match(word):
-            return found[0]
+            return "-".join(filter(None, found.groups()))
     return _PLAIN if any(map(_PLAIN_BODY.match, label.split())) else ""
 
 
@@ -63,27 +85,17 @@ def _is_unit(label: str) -> bool:
 def _within(layout: Layout, roots: set[int]) -> list[bool]:
     """Which containers are one of ``roots``, or lie in one."""
     within: list[bool] = []
-    # A container stands after the one that holds it.
     for number, container in enumerate(layout.containers):
         within.append(number in roots or (container.parent >= 0 and within[container.parent]))
     return within
 
 
-def _lengths(layout: Layout) -> list[int]:
-    """The characters outside links of every container."""
-    lengths = [0] * len(layout.containers)
-    for block in layout.blocks:
-        lengths[block.container] += len(block.text) - block.links
-    for number in range(len(lengths) - 1, 0, -1):
-        lengths[layout.containers[number].parent] += lengths[number]
-    return lengths
-
-
-def _have_headings(layout: Layout, within: list[bool], count: int, title: str) -> bool:
+def _have_headings(layout: Layout, members: list[int], title: str) -> bool:
     """Whether texts come with headings of their own, as in the list of a blog's articles: then it is no thread."""
+    within = _within(layout, set(members))
     first = next((at for at, block in enumerate(layout.blocks) if within[block.container]), 0)
     outside = [block for block in layout.blocks[first:] if not within[block.container]]
-    return 2 * sum(block.level > 0 and not _names_the_thread(block, title) for block in outside) >= count
+    return 2 * sum(block.level > 0 and not _names_the_thread(block, title) for block in outside) >= len(members)
 
 
 def _names_the_thread(block: Block, title: str) -> bool:

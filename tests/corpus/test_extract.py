@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -172,6 +173,51 @@ def test_surroundings_go_and_structure_stays_without_markers() -> None:
 def test_a_name_that_holds_most_of_the_text_is_no_reason_to_drop_it() -> None:
     html = f'<html><body><div class="widget sidebar-layout">{PROSE * 4}</div></body></html>'
     assert extract_html(html).text.count("overdetermined") == 4
+
+
+MANUAL = f"""<title>Tables and searches — Notes</title><body><div role=main><section id="tables-and-searches">
+<h1>Tables and searches</h1>{PROSE}
+<section id="search"><h2><span id="s1"></span>Search</h2><p>Follow the word through all pages.</p></section>
+<section id="tables"><h2>Tables</h2><p>Comments begin with a hash sign, and they end with the line, as everywhere.</p>
+<table><tr><td><p>Tag</p></td><td><p>a, b</p></td><td><p>one of <code>x</code></p></td></tr></table></section>
+<section id="more"><h2>More</h2>{PROSE * 3}</section></section></div>
+<section id="related"><h2>Related</h2><ul><li>A story about a tree</ul></section></body>"""
+
+
+def test_a_manual_comes_out_with_all_its_sections() -> None:
+    """Sections are named by their headings, which may be words by which other pages name what surrounds a text."""
+    text = extract_html(MANUAL).text
+    assert "Search\n\nFollow the word through all pages.\n\nTables\n\nComments begin with a hash sign" in text
+    assert "Tag\ta, b\tone of x" in text
+    assert text.count("overdetermined") == 4
+    assert "tree" not in text
+
+
+@pytest.mark.parametrize("heading", ["Print settings", "Comments in code", "Latest changes"])
+def test_headings_named_by_their_own_words_stay(heading: str) -> None:
+    slug = heading.lower().replace(" ", "-")
+    assert f"{heading}\n\nThe" in extract_html(page_of(f'<h3 id="{slug}">{heading}</h3>{PROSE}')).text
+
+
+def test_a_heading_that_is_one_word_of_a_long_title_stays() -> None:
+    html = page_of(f"<h2>Opening hours</h2>{PROSE}").replace("Notes", "Prices and opening hours of the old town baths")
+    assert "Opening hours\n\nThe" in extract_html(html).text
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<div class=nav>" * 380 + PROSE * 40_000,
+        "<div>" * 380 + "<i class=nav><div itemprop=text><p>ab</div></i>" * 40_000,
+        "<div class=post>" * 380 + "<div class=content>ab</div>" * 40_000,
+        "<section id=a>" * 190 + "<section id=search><h2>Search</h2>" * 190 + PROSE * 10_000,
+    ],
+    ids=["unwanted in unwanted", "posts in the deep", "plain posts in posts", "sections in sections"],
+)
+def test_depth_does_not_multiply_the_work(html: str) -> None:
+    before = time.process_time()
+    extract_html(html)
+    assert time.process_time() - before < 10, "processor seconds, with much room"
 
 
 def test_kinds_of_pages() -> None:
