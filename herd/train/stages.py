@@ -26,11 +26,12 @@ from torch import Tensor
 from herd.formats.huggingface import save_model, save_weights
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
-from herd.foundation.files import read_json, write_json
+from herd.foundation.files import digest_file, read_json, write_json
 from herd.foundation.progress import Progress
 from herd.foundation.seeds import derive
 from herd.model.config import ModelConfig
 from herd.model.transformer import Transformer
+from herd.tokenizer.files import file_of
 from herd.train.average import AverageConfig
 from herd.train.batch import Batch
 from herd.train.beginning import begin_with
@@ -158,7 +159,7 @@ def pretrain(
     if config.precision == "float8":
         check_float8(launch.device, launch.count)
     beginning = begin_with(start, derive(config.seed, "weights"), config.sequence_length)
-    _check_vocabulary(tokens, beginning.shape, start)
+    _check_vocabulary(tokens, tokenizer, beginning.shape, start)
     processes = _processes(mesh, launch, beginning.shape, schedule)
     stream = _stream(config, schedule, tokens)
     held_out: HeldOut = HeldOutLoss(tokens, stream, config, processes)
@@ -212,9 +213,12 @@ def mesh_of(
     return MeshConfig(tp=tp, cp=cp, pp=pp, dp=dp or others, replicas=replicas, stages=stages, together=together)
 
 
-def _check_vocabulary(tokens: Path, shape: ModelConfig, start: ModelConfig | Path) -> None:
-    """A model that somebody else began may know fewer tokens than the shards hold."""
-    known = read_json(tokens / META_FILE).get("vocab_size", 0)
+def _check_vocabulary(tokens: Path, tokenizer: Path, shape: ModelConfig, start: ModelConfig | Path) -> None:
+    """The model is saved with the tokenizer, and one that somebody else began may know fewer tokens than the shards."""
+    meta = read_json(tokens / META_FILE)
+    if meta.get("tokenizer", "") not in ("", digest_file(file_of(tokenizer))):
+        raise HerdError(f"{tokens}: was made with another tokenizer than {tokenizer}")
+    known = meta.get("vocab_size", 0)
     if known > shape.vocab_size:
         model = start if isinstance(start, Path) else "the model"
         raise HerdError(

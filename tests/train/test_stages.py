@@ -32,14 +32,19 @@ CONFIG = PretrainConfig(
 )
 
 
-def test_tokens_of_a_larger_vocabulary_than_the_model_s_are_refused(
+def test_tokens_of_a_larger_vocabulary_than_the_model_s_or_of_another_tokenizer_are_refused(
     artifacts: tuple[Path, Path], tmp_path: Path
 ) -> None:
     tokens, tokenizer = artifacts
     small = replace(SHAPE, vocab_size=500)
     with pytest.raises(HerdError, match="was made with a vocabulary of 600 tokens, but the model knows 500;"):
         pretrain(CONFIG, small, tokens, tokenizer, tmp_path, SILENT)
-    assert not list(tmp_path.iterdir())
+    other = shutil.copytree(tokenizer, tmp_path / "other")
+    with (other / "tokenizer.model").open("a") as ranks:
+        ranks.write("\n")
+    with pytest.raises(HerdError, match=r"tokens: was made with another tokenizer than .*other"):
+        pretrain(CONFIG, SHAPE, tokens, other, tmp_path, SILENT)
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
 def test_shares_become_steps_and_keep_the_tokens() -> None:
