@@ -3,11 +3,13 @@
 import shutil
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from herd.foundation.files import digest_value, read_json, write_json
 from herd.foundation.progress import Progress
 from herd.pipeline.graph import Outcome, run_graph
 from herd.pipeline.lock import exclusive
+from herd.pipeline.memory import PeakMemory
 from herd.pipeline.planning import plan_file
 from herd.pipeline.recipe import Recipe
 from herd.pipeline.side_by_side import run_side_by_side, usual_jobs
@@ -16,6 +18,8 @@ from herd.pipeline.stages import build
 from herd.pipeline.standing import PLAN, is_published, note_standing, nothing_to_do
 from herd.tools.sandbox import Sandbox
 from herd.train.compiled import compiler_available
+
+MEMORY = "memory.json"
 
 
 def raise_herd(recipe: Recipe, asked: str, progress: Progress, jobs: int | None = None) -> str:
@@ -32,7 +36,13 @@ def raise_herd(recipe: Recipe, asked: str, progress: Progress, jobs: int | None 
             progress.say(sentence)
         keep_plan(recipe)
         jobs = jobs or usual_jobs()
-        outcomes = run_side_by_side(recipe, jobs, progress) if jobs > 1 else run_graph(stages, recipe.output, progress)
+        with PeakMemory() as peak:
+            if jobs > 1:
+                outcomes = run_side_by_side(recipe, jobs, progress)
+            else:
+                outcomes = run_graph(stages, recipe.output, progress)
+        if any(outcome.ran for outcome in outcomes):
+            keep_memory(recipe.output, peak.bytes)
         if not is_published(recipe.output, names):
             publish(recipe)
         outside = dict(found for stage in stages for found in stage.outside().items())
@@ -45,6 +55,13 @@ def keep_plan(recipe: Recipe) -> None:
     path, digest = recipe.output / PLAN, digest_value(recipe.model_dump(mode="json"))
     if not path.exists() or read_json(path).get("recipe") != digest:
         write_json(path, {"recipe": digest, **plan_file(recipe)})
+
+
+def keep_memory(output: Path, peak_bytes: int) -> None:
+    """Writes what all processes of the run held together at most, of its sessions that ended: the largest."""
+    path = output / MEMORY
+    before = read_json(path)["peak_bytes"] if path.exists() else 0
+    write_json(path, {"peak_bytes": max(before, peak_bytes)})
 
 
 def publish(recipe: Recipe) -> None:

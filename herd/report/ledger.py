@@ -41,7 +41,7 @@ def cost(run: Run) -> dict[str, Any]:
     if bars:
         drawn = figures.planned_and_spent(bars, "Minutes planned and spent")
     return {"stages": stages, "chapters": chapters, "total": _together("total", stages), "svg": drawn,
-            "peak_flops": plan.get("peak_flops")}  # fmt: skip
+            "peak_flops": plan.get("peak_flops"), "run_memory": run.json("memory.json").get("peak_bytes")}  # fmt: skip
 
 
 def _stage(run: Run, name: str, manifest: Mapping[str, Any], plan: Mapping[str, float]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from herd.foundation.files import read_json
 from herd.pipeline.recipe import load_recipe
-from herd.pipeline.run import keep_plan
+from herd.pipeline.run import keep_memory, keep_plan
 from herd.pipeline.standing import is_published
 
 _STAGES = ["corpus", "evaluation"]
@@ -56,3 +56,9 @@ def test_a_plan_stays_with_its_recipe_and_goes_with_it(tmp_path: Path) -> None:
     stage = f"initial-{recipe.flagship}"
     before, after = (plan["stages"][stage]["flops"] for plan in (json.loads(first), read_json(tmp_path / "plan.json")))
     assert after == pytest.approx(2 * before, rel=0.1)
+
+
+def test_memory_is_the_largest_of_all_sessions(tmp_path: Path) -> None:
+    for peak, kept in ((3_000, 3_000), (2_000, 3_000), (4_000, 4_000)):
+        keep_memory(tmp_path, peak)
+        assert json.loads((tmp_path / "memory.json").read_text()) == {"peak_bytes": kept}
