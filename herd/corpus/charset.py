@@ -29,14 +29,23 @@ def decode_html(data: bytes, declared: str | None = None) -> str | None:
     if b"\x00" in head:
         return None
     found = _DECLARED.search(head) or _DECLARED_XML.search(head)
-    for label in (declared, found[1].decode("ascii") if found else None):
-        codec = _codec(label)
-        if codec is not None:
-            return _lenient(data, codec)
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return _lenient(data, "cp1252")
+    labels = (declared, found[1].decode("ascii") if found else None)
+    codecs_named = [codec for codec in map(_codec, labels) if codec is not None]
+    texts = []
+    for codec in codecs_named:
+        texts.append(_lenient(data, codec))
+        if _fits(texts[-1]):
+            return texts[-1]
+    if texts and codecs_named[0] != "utf-8":
+        return texts[0]
+    text = data.decode("utf-8", "replace")
+    return text if _fits(text) else _lenient(data, "cp1252")
+
+
+def _fits(text: str) -> bool:
+    """Whether most of what is not ASCII could be decoded; a few broken characters are no proof of a wrong label."""
+    broken = text.count("\ufffd")
+    return not broken or 2 * broken <= len(text) - len(text.encode("ascii", "ignore"))
 
 
 def _codec(label: str | None) -> str | None:

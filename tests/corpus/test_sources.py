@@ -149,6 +149,10 @@ def test_fingerprint_follows_the_files(tmp_path: Path) -> None:
         ),
         ("<p>größer €</p>".encode(), "ascii", "<p>größer €</p>"),
         ("<p>é</p>".encode(), "no-such-charset", "<p>é</p>"),
+        (b"<p>caf\xe9 cr\xe8me</p>", "utf-8", "<p>café crème</p>"),
+        (b"<meta charset=koi8-r><p>\xc4\xc1</p>", "utf-8", "<meta charset=koi8-r><p>да</p>"),
+        ("<p>größer, müde</p>".encode() + b"\xff", "utf-8", "<p>größer, müde</p>\ufffd"),
+        ("<p>größer, müde</p>".encode() + b"\xff", None, "<p>größer, müde</p>\ufffd"),
     ],
 )
 def test_charsets(data: bytes, declared: str | None, text: str) -> None:
