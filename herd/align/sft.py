@@ -25,11 +25,13 @@ Dialogue = dict[str, Any]
 class SftConfig(FitConfig):
     """Supervised finetuning. The paper's 1e-5 is for 8B and more; models of a few million need two orders above.
 
-    The decay of the weights, which is a share of the rate, is lower by as much.
+    The decay of the weights, which is a share of the rate, is lower by as much.  At such rates AdamW's usual eps of
+    1e-8 moves the embeddings of rare tokens, whose gradients are tiny, as far as any other, and the model can no longer
+    copy them.
     """
 
     optimizer: OptimizerConfig = OptimizerConfig(
-        learning_rate=1e-3, schedule="linear", final_fraction=0.0, warmup_steps=20, weight_decay=0.01
+        learning_rate=1e-3, eps=1e-5, schedule="linear", final_fraction=0.0, warmup_steps=20, weight_decay=0.01
     )
     epochs: int = 2
     tokens_per_step: int = 1024

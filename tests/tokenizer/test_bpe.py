@@ -106,7 +106,18 @@ def test_the_sample_follows_the_domain_weights(tmp_path: Path) -> None:
 
 
 def test_words_of_the_chat_format_become_tokens_where_they_are_asked_for(tmp_path: Path) -> None:
-    words = ["system", "Environment", " ipython", "Tools", "user", "assistant", "search", ".call", "stdout", "completed"]
+    words = [
+        "system",
+        "Environment",
+        " ipython",
+        "Tools",
+        "user",
+        "assistant",
+        "search",
+        ".call",
+        "stdout",
+        "completed",
+    ]
     whole = {}
     write_corpus(tmp_path / "corpus")
     for share in (0.0, 0.9):
