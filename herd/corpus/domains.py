@@ -35,6 +35,7 @@ _FORMULA = re.compile(
     r"|\b[a-z]\s?\^\s?[\d{(n]"
     r"|\b[a-zA-Z]\s?=\s?[a-zA-Z\d]\s?[-+*/^]\s?[a-zA-Z\d]"
 )
+_FORMULA_SIGN = re.compile(r"[∑∏∫√∂∇≤≥≠≈≡∈∉⊂⊆∪∩∀∃∞±×÷πθλσμΔΩαβγ\\$^=]")  # each formula holds one
 _CODE_LINE = re.compile(
     r"^\s*(?:def |class |import |from \w[\w.]* import |return\b|if .*:$|elif .*:$|else:$|for .*:$|while .*:$|try:$"
     r"|except\b.*:$|with .*:$|@\w|#include|public |private |static |const |let |var |fn |func |package |use |\}|//|/\*"
@@ -44,9 +45,12 @@ _CODE_LINE = re.compile(
 
 def math_density(text: str) -> float:
     """Mathematical words and formulas as a share of all words; formulas without any such word are other symbols."""
-    words = _WORD.findall(text)
-    hits = sum(word.lower() in _MATH_WORDS for word in words)
-    formulas = min(len(_FORMULA.findall(text)), 20 * hits)
+    return _math_density(_WORD.findall(text), text)
+
+
+def _math_density(words: list[str], text: str) -> float:
+    hits = sum(map(_MATH_WORDS.__contains__, map(str.lower, words)))
+    formulas = min(len(_FORMULA.findall(text)), 20 * hits) if hits and _FORMULA_SIGN.search(text) else 0
     return (hits + formulas) / max(len(words), 1)
 
 
@@ -56,6 +60,17 @@ def code_density(text: str) -> float:
     return sum(_CODE_LINE.search(line) is not None for line in lines) / max(len(lines), 1)
 
 
+def _is_code(text: str, share: float) -> bool:
+    """Whether ``code_density`` is ``share`` or more; prose is told by its first lines."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    possible = len(lines)
+    for line in lines:
+        if possible / len(lines) < share:
+            return False
+        possible -= _CODE_LINE.search(line) is None
+    return possible / max(len(lines), 1) >= share
+
+
 def classify(text: str, kind: str, language: Language | None, config: DomainConfig) -> Domain:
     """The domain of a document; ``kind`` is the page's ("code" is believed), ``language`` is None for code."""
     if kind == "code" or language is None:
@@ -63,6 +78,7 @@ def classify(text: str, kind: str, language: Language | None, config: DomainConf
     if language.code not in ("en", UNDETERMINED) and language.confidence >= config.foreign_confidence:
         return "multilingual"
     sample = text[: config.sample_characters]
-    if len(_WORD.findall(sample)) >= config.minimum_words and math_density(sample) >= config.math_share:
+    words = _WORD.findall(sample)
+    if len(words) >= config.minimum_words and _math_density(words, sample) >= config.math_share:
         return "math"
-    return "code" if code_density(sample) >= config.code_share else "general"
+    return "code" if _is_code(sample, config.code_share) else "general"

@@ -10,11 +10,12 @@ a small relative (Galician beside Portuguese) and nothing longer.
 import functools
 import re
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from herd.foundation.config import Config
+
+if TYPE_CHECKING:
+    from herd.corpus.language_model import WholeTextIdentifier
 
 UNDETERMINED = "und"
 
@@ -45,12 +46,10 @@ class Language:
 
 
 @functools.cache
-def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+def _identifier() -> "WholeTextIdentifier":
+    from herd.corpus.language_model import open_model
 
-    found = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    found.nb_pc = found.nb_pc + np.float32(_HEAD_START) * np.isin(found.nb_classes, _COMMON)
-    return found
+    return open_model(_HEAD_START, _COMMON)
 
 
 def prose_sample(text: str, characters: int) -> str:

@@ -20,6 +20,9 @@ from herd.corpus.words import Hashes, hash_text
 from herd.foundation.config import Config
 
 _DIGITS = str.maketrans("123456789", "000000000")
+_ASCII = {
+    code: chr(code).lower() if chr(code).isalpha() else "0" if chr(code).isdigit() else " " for code in range(128)
+}
 _WORD = re.compile(r"[^\W_]+")
 _SPOOL_ROWS = 1 << 18
 
@@ -41,8 +44,12 @@ class LinesConfig(Config):
 
 def line_key(line: str) -> int:
     """Digest of a line's words without case, digits and punctuation, as ccNet's; 0 for a line without letters."""
-    words = _WORD.findall(line.casefold().translate(_DIGITS))
-    return hash_text(" ".join(words)) if any(not word.isdigit() for word in words) else 0
+    if line.isascii():
+        # Digits are all zeros then, so that what is left of them is letters.
+        words = " ".join(line.translate(_ASCII).split())
+        return hash_text(words) if words.strip("0 ") else 0
+    found = _WORD.findall(line.casefold().translate(_DIGITS))
+    return hash_text(" ".join(found)) if any(not word.isdigit() for word in found) else 0
 
 
 def line_keys(text: str) -> list[int]:

@@ -7,7 +7,6 @@ curve on it is recorded.  Every document is scored; the worst of each domain are
 """
 
 import fnmatch
-import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from herd.corpus.characters import AFTER_WORD, BEFORE_CODE, LATIN, WORD, Kinds, code_points, kinds
 from herd.corpus.fit_quality import fit
 from herd.corpus.split import draw
 from herd.corpus.words import split_words
@@ -25,9 +25,6 @@ from herd.foundation.config import Config
 from herd.foundation.seeds import random_from
 
 UNKNOWN = 0.5
-
-_SENTENCE_WORD = re.compile(r"(?<![\w.(=])[A-Za-zÀ-ɏ]{2,}(?=[\s,;:.!?)]|$)")
-_WORD = re.compile(r"\w+")
 
 
 class Reference(Config):
@@ -61,16 +58,36 @@ class QualityConfig(Config):
     seed: int = 0
 
 
-def prose(text: str) -> tuple[int, float]:
-    """Words in lines of prose, and their share of all words: a line of prose has five plain words or more."""
-    total = sentence = 0
-    for line in text.split("\n"):
-        words = len(_WORD.findall(line))
-        total += words
-        plain = len(_SENTENCE_WORD.findall(line)) if words >= 5 else 0
-        if plain >= 5 and plain >= 0.7 * words:
-            sentence += words
-    return sentence, sentence / max(total, 1)
+def prose(text: str, found: Kinds | None = None) -> tuple[int, float]:
+    """Words in lines of prose, and their share of all words: a line of prose has five plain words or more.
+
+    Plain is a stretch of two Latin letters or more that is no part of an expression; ``found`` are the text's kinds.
+    """
+    if not text:
+        return 0, 0.0
+    found = kinds(text) if found is None else found
+    line = np.cumsum(code_points(text) == ord("\n"))
+    words = np.bincount(line[_starts(found & WORD)], minlength=int(line[-1]) + 1)
+    plain = np.bincount(line[_plain_words(found)], minlength=len(words))
+    sentence = int(words[(words >= 5) & (plain >= 5) & (plain >= 0.7 * words)].sum())
+    return sentence, sentence / max(int(words.sum()), 1)
+
+
+def _starts(marks: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """Where the stretches of marked characters begin."""
+    return np.flatnonzero((marks != 0) & np.concatenate([[True], marks[:-1] == 0]))
+
+
+def _plain_words(found: Kinds) -> NDArray[np.int64]:
+    """Where the plain words begin; within a stretch of letters that may be behind a sign that is no letter (× or ÷)."""
+    latin = (found & LATIN) != 0
+    edges = np.diff(np.concatenate([[False], latin, [False]]).astype(np.int8))
+    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    bound = np.append(found, AFTER_WORD)[ends] & AFTER_WORD != 0
+    free = np.concatenate([[True], (found[:-1] & BEFORE_CODE) == 0])
+    freed = np.append(np.flatnonzero(free & latin), len(found))
+    first = freed[np.searchsorted(freed, starts)]
+    return first[bound & (ends - first >= 2)]
 
 
 def is_reference(row: dict[str, Any], prose_words: int, prose_share: float, config: QualityConfig) -> bool:

@@ -1,8 +1,13 @@
 """Language identification reads the prose of a page, not its identifiers, and says when it cannot know."""
 
+import random
+
+import numpy as np
 import pytest
+from py3langid.langid import LanguageIdentifier  # type: ignore[import-untyped]
 
 from herd.corpus.language import UNDETERMINED, LanguageConfig, identify, prose_sample, reject_language
+from herd.corpus.language_model import open_model
 
 GERMAN = "Die Funktion gibt eine Zeichenkette zurück, in der alle Buchstaben klein geschrieben sind."
 ENGLISH = "The function returns a string in which all of the letters were made small again."
@@ -47,3 +52,14 @@ def test_only_named_languages_stay() -> None:
 )
 def test_short_sentences(text: str, code: str) -> None:
     assert identify(text).code == code
+
+
+def test_the_walk_over_all_bytes_scores_as_the_library_does() -> None:
+    chance = random.Random(7)
+    model = open_model(0.0, ())
+    noise = [
+        "".join(chr(chance.choice((65, 0xE9, 0x4E00)) + chance.randrange(20)) for _ in range(60)) for _ in range(20)
+    ]
+    for text in [GERMAN, ENGLISH, f"{GERMAN}\n{ENGLISH}" * 9, "ภาษาไทย", "a", "\x00" * 9, *noise]:
+        data = text.encode()
+        assert np.array_equal(model._raw_score(data), LanguageIdentifier._raw_score(model, data))

@@ -5,6 +5,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from herd.corpus.lines import LineCounts, LinesConfig, cut_lines, frequent_lines, line_key, line_keys
 
@@ -81,3 +83,9 @@ def test_partitions_do_not_change_the_counts(tmp_path: Path, partitions: int, bu
     for bucket, table in enumerate(frequent):
         for line, keeper in table.items():
             assert keeper == min(k for k, p in enumerate(pages) if counts.bucket(k) == bucket and line in line_keys(p))
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=127), max_size=60))
+def test_lines_of_ascii_have_the_keys_of_the_others(line: str) -> None:
+    # A sign beyond ASCII that is no word sends the same line through the pattern.
+    assert line_key(line) == line_key(f"{line} …")

@@ -1,10 +1,13 @@
 """The classifier is really trained: it separates what differs, not what does not, and measures itself honestly."""
 
 import random
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from herd.corpus.quality import (
     UNKNOWN,
@@ -119,6 +122,18 @@ def test_prose_counts_sentences_and_not_signatures() -> None:
     )
     assert words == 11
     assert 0.4 < share < 0.7
+
+
+@given(st.text(alphabet="aZé× ÷9_.(=,)\n?", max_size=80), st.integers(0, 3))
+def test_prose_counts_as_two_patterns_a_line_do(text: str, times: int) -> None:
+    text = "\n".join([text, "a word of plain prose here, ", text] * times)
+    total = sentence = 0
+    for line in text.split("\n"):
+        words = len(re.findall(r"\w+", line))
+        plain = len(re.findall(r"(?<![\w.(=])[A-Za-zÀ-ɏ]{2,}(?=[\s,;:.!?)]|$)", line))
+        total += words
+        sentence += words if words >= 5 and plain >= 5 and plain >= 0.7 * words else 0
+    assert prose(text) == (sentence, sentence / max(total, 1))
 
 
 def test_sample_reads_beginning_and_middle() -> None:
