@@ -104,8 +104,9 @@ def test_llama_cpp_makes_the_same_prompt(model: Path, tmp_path: Path) -> None:
     options.cpuparams.n_threads = options.cpuparams_batch.n_threads = 1
     server = llama.Server(options)
     asked = {"max_tokens": 8, "temperature": 0, "logprobs": 1, "cache_prompt": False}
-    ids = [1, *expected(model)]
-    by_text, by_ids = (dict(server.handle_completions(asked | {"prompt": prompt})) for prompt in (TEXT, ids))
+    text = TEXT.replace("<s>", "s")  # names of control tokens become these there
+    ids = [1, *Tokenizer.load(model).encode(text)]
+    by_text, by_ids = (dict(server.handle_completions(asked | {"prompt": prompt})) for prompt in (text, ids))
     assert by_text["usage"]["prompt_tokens"] == len(ids)
     assert by_text["choices"][0]["logprobs"] == by_ids["choices"][0]["logprobs"]
 
