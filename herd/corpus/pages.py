@@ -7,6 +7,7 @@ be had, with the reason) and ``stats.json``.  ``collect`` makes it, ``load_pages
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Page:
     license: str | None = None
     robots: str | None = None
 
-    @property
+    @cached_property
     def id(self) -> str:
         """32 hexadecimal digits that depend on the address and the content, on nothing else."""
         digest = hashlib.blake2b(digest_size=16)
@@ -99,6 +100,13 @@ class PageWriter:
 def page_columns(schema: pa.Schema) -> list[str]:
     """The columns of a shard that make a page; what an older Herd wrote may lack the last ones."""
     return [field.name for field in fields(Page) if field.name in schema.names]
+
+
+def stored_page(row: dict[str, Any]) -> Page:
+    """The page of a row of a shard with the id that it has there, which need not be computed again."""
+    page = Page(**{name: value for name, value in row.items() if name != "id"})
+    vars(page)["id"] = row["id"]
+    return page
 
 
 def load_pages(artifact: Path) -> Iterator[Page]:

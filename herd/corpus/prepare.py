@@ -23,7 +23,7 @@ from herd.corpus.extract import extract_page
 from herd.corpus.heuristics import build_rules, judge
 from herd.corpus.language import Language, LanguageConfig, identify, reject_language
 from herd.corpus.lines import line_keys
-from herd.corpus.pages import Page, page_columns
+from herd.corpus.pages import Page, page_columns, stored_page
 from herd.corpus.privacy import PrivacyConfig, redact, reject_private
 from herd.corpus.provenance import Use, read_use, reject_robots
 from herd.corpus.quality import QualityConfig, is_reference, prose, sample
@@ -129,11 +129,11 @@ def _write(rows: list[Row], schema: pa.Schema, path: Path) -> None:
 
 def _pages(portion: Portion) -> list[Page]:
     try:
-        names = page_columns(pq.read_schema(portion.shard))
+        names = ["id", *page_columns(pq.read_schema(portion.shard))]
         table = pq.read_table(portion.shard, columns=names).slice(portion.start, portion.stop - portion.start)
     except (OSError, pa.ArrowInvalid) as error:
         raise HerdError(f"{portion.shard}: not readable as Parquet ({error})") from None
-    return [Page(**row) for row in table.to_pylist()]
+    return [stored_page(row) for row in table.to_pylist()]
 
 
 def _row(page: Page, text: str) -> Row:
@@ -157,7 +157,7 @@ def prepare_page(page: Page, config: PrepareConfig, rules: list[Rule], tally: Ta
     row["text"], private = redact(found.text, config.privacy)
     row["private"] = private.total()
     tally.private.update(private)
-    if reason := reject_private(private.total(), len(row["text"].split()), config.privacy):
+    if reason := reject_private(private.total(), row["text"], config.privacy):
         return _rejected(row, "privacy", reason, tally), None
     clock = _passed("privacy", row, tally, clock)
     language = None if page.kind == "code" else identify(row["text"], config.language)
@@ -192,7 +192,7 @@ def _for_later(row: Row, view: View, config: PrepareConfig) -> dict[str, Any]:
     """What the steps that compare documents need of this one."""
     counted = count_words(view.hashes, config.divergence)
     return {
-        "reference": is_reference(row, *prose(view.text), config.quality),
+        "reference": is_reference(row, *prose(view.text, view.kinds), config.quality),
         "sample": sample(view.text, config.quality),
         "words_used": counted.buckets,
         "words_counted": counted.counts,

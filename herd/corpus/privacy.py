@@ -297,8 +297,8 @@ def redact(text: str, config: PrivacyConfig = PrivacyConfig()) -> tuple[str, Cou
     return "".join([*parts, text[last:]]), Counter(finding.kind for finding in findings)
 
 
-def reject_private(findings: int, words: int, config: PrivacyConfig) -> str | None:
+def reject_private(findings: int, text: str, config: PrivacyConfig) -> str | None:
     """The reason to reject a document that is mostly a list of personal data."""
-    if findings < config.maximum_findings or findings <= config.maximum_density * max(words, 1):
+    if findings < config.maximum_findings or findings <= config.maximum_density * max(len(text.split()), 1):
         return None
     return "density of personal data"

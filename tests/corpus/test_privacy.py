@@ -68,6 +68,6 @@ def test_findings_are_ordered_and_apart(text: str) -> None:
 
 def test_a_directory_of_people_is_rejected_and_an_author_line_is_not() -> None:
     config = PrivacyConfig()
-    assert reject_private(40, 200, config) == "density of personal data"
-    assert reject_private(40, 5000, config) is None
-    assert reject_private(3, 10, config) is None
+    assert reject_private(40, "word " * 200, config) == "density of personal data"
+    assert reject_private(40, "word " * 5000, config) is None
+    assert reject_private(3, "word " * 10, config) is None
