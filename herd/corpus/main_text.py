@@ -40,6 +40,7 @@ _WORD = re.compile(r"[^\W_]+")
 _NEVER_ALL = {"blockquote", "ul", "ol", "li", "dl", "figure", "details"}
 _MOSTLY_LINKS = 0.6
 _MOST = 0.5
+_ALL_BUT_A_TITLE = 0.9
 _MOST_LOOKED = 50_000_000
 _SOME_PROSE = 400
 _LEVELS_OF_SIBLINGS = 3
@@ -84,15 +85,14 @@ def _select(body: LexborNode, title: str, *, by_name: bool) -> list[Block]:
         if not _is_unwanted(tag, attributes, by_name=by_name) or _is_titled_section(node, tag, attributes):
             return False
         label = label_of(attributes)
-        if _COMMENTS.search(label):
-            return True
-        if _EMBEDDED.search(label) and node.css_first("blockquote") is not None:
+        if _EMBEDDED.search(label) and not _COMMENTS.search(label) and node.css_first("blockquote") is not None:
             return False
         # Unwanted elements within one another, each with all the text, would be read as often as they are deep.
         nonlocal looked
         own = _paragraph_length(node) if prose >= _SOME_PROSE else len(node.text())
         looked += own
-        return own < _MOST * (prose if prose >= _SOME_PROSE else text) or looked > _MOST_LOOKED
+        kept = _ALL_BUT_A_TITLE if _COMMENTS.search(label) else _MOST
+        return own < kept * (prose if prose >= _SOME_PROSE else text) or looked > _MOST_LOOKED
 
     layout = read_blocks(body, skip)
     roots = find_posts(layout, title) or _with_siblings(layout, _main_container(layout, title))

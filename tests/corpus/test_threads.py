@@ -38,6 +38,16 @@ def test_posts_come_out_whole_and_alone(name: str) -> None:
     assert extract_html(thread(FRAMES[name])).text == "\n\n".join(POSTS)
 
 
+def test_a_page_that_is_all_comments_is_the_talk_itself() -> None:
+    talk = "".join(
+        f'<div class="comment"><p>{text} And so on, at some length, as people do.</p></div>' for text in POSTS
+    )
+    article = f"<article><p>{POSTS[0] * 9}</p><p>{POSTS[2] * 9}</p></article>"
+    alone = extract_html(f"<title>Talk</title><h1>Talk</h1><div class=comments>{talk}</div>").text
+    beside = extract_html(f"<title>Talk</title>{article}<div class=comments>{talk}</div>").text
+    assert [alone.count(rest), beside.count(rest)] == [4, 0]
+
+
 def test_quotes_within_posts_stay() -> None:
     quote = "<blockquote><p>Worn teeth.</p></blockquote><p>That may be, since the old chain was long.</p>"
     html = thread(FRAMES["named for posts"]).replace(f"<p>{POSTS[3]}</p>", quote)

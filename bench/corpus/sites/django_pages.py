@@ -1,6 +1,6 @@
-"""Run by the generators' own Python, in the folder of a site: a forum (django-machina) or a wiki (django-wiki).
+"""Run by the generators' own Python, in the folder of a site: django-machina and Spirit (forums), or django-wiki.
 
-    python django_pages.py forum|wiki
+    python django_pages.py machina|spirit|wiki
 
 ``texts.json`` lists key, title and posts; pages are asked for as a browser would, and written as ``KEY.html``.
 """
@@ -29,7 +29,37 @@ urlpatterns: list[Any] = []
 
 def configure(kind: str) -> None:
     """Settings of a site with a database in memory."""
-    forum = kind == "forum"
+    cache = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    common = {
+        "SECRET_KEY": "a site that lives for a second",
+        "ALLOWED_HOSTS": ["*"],
+        "ROOT_URLCONF": "__main__",
+        "DATABASES": {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        "CACHES": dict.fromkeys(("default", "machina_attachments", "st_rate_limit"), cache),
+        "HAYSTACK_CONNECTIONS": {"default": {"ENGINE": "haystack.backends.simple_backend.SimpleEngine"}},
+        "USE_TZ": True,
+        "STATIC_URL": "/static/",
+    }
+    settings.configure(**(spirit_settings() if kind == "spirit" else other_settings(kind == "machina")) | common)
+    django.setup()
+    call_command("migrate", verbosity=0)
+
+
+def spirit_settings() -> dict[str, Any]:
+    """What Spirit's template of a project sets, with nothing that is written outside the database."""
+    from spirit.extra.project_template.project_name.settings import base
+
+    found = {name: value for name, value in vars(base).items() if name.isupper()}
+    return found | {
+        "HAYSTACK_SIGNAL_PROCESSOR": "haystack.signals.BaseSignalProcessor",
+        "LOGGING": {},
+        "ST_SITE_URL": "https://talk.example/",
+        "DEFAULT_AUTO_FIELD": "django.db.models.AutoField",
+    }
+
+
+def other_settings(forum: bool) -> dict[str, Any]:
+    """django-machina's settings, or django-wiki's."""
     processors = [f"django.template.context_processors.{name}" for name in _PROCESSORS]
     processors += ["django.contrib.auth.context_processors.auth", "django.contrib.messages.context_processors.messages"]
     processors.append("machina.core.context_processors.metadata" if forum else "sekizai.context_processors.sekizai")
@@ -43,34 +73,23 @@ def configure(kind: str) -> None:
         "messages.middleware.MessageMiddleware")]  # fmt: skip
     if forum:
         middleware.append("machina.apps.forum_permission.middleware.ForumPermissionMiddleware")
-    cache = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-    settings.configure(
-        SECRET_KEY="a site that lives for a second",
-        DEBUG=False,
-        ALLOWED_HOSTS=["*"],
-        ROOT_URLCONF="__main__",
-        SITE_ID=1,
-        STATIC_URL="/static/",
-        USE_TZ=True,
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-        INSTALLED_APPS=[*(f"django.contrib.{name}" for name in _CORE), *(_FORUM if forum else _WIKI)],
-        MIDDLEWARE=middleware,
-        TEMPLATES=[{
-            "BACKEND": "django.template.backends.django.DjangoTemplates",
-            "DIRS": folders,
-            "APP_DIRS": True,
-            "OPTIONS": {"context_processors": processors},
-        }],
-        CACHES={"default": cache, "machina_attachments": cache},
-        HAYSTACK_CONNECTIONS={"default": {"ENGINE": "haystack.backends.simple_backend.SimpleEngine"}},
-        DEFAULT_AUTO_FIELD="django.db.models.AutoField",
-        MACHINA_FORUM_NAME="The valley talks",
-    )  # fmt: skip
-    django.setup()
-    call_command("migrate", verbosity=0)
+    templates = {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": folders,
+        "APP_DIRS": True,
+        "OPTIONS": {"context_processors": processors},
+    }
+    return {
+        "SITE_ID": 1,
+        "INSTALLED_APPS": [*(f"django.contrib.{name}" for name in _CORE), *(_FORUM if forum else _WIKI)],
+        "MIDDLEWARE": middleware,
+        "TEMPLATES": [templates],
+        "DEFAULT_AUTO_FIELD": "django.db.models.AutoField",
+        "MACHINA_FORUM_NAME": "The valley talks",
+    }
 
 
-def forum(texts: list[dict[str, Any]]) -> dict[str, str]:
+def machina(texts: list[dict[str, Any]]) -> dict[str, str]:
     """Threads in a forum that everybody may read; the address of each."""
     from django.contrib.auth.models import User
     from machina.apps.forum.models import Forum
@@ -96,6 +115,30 @@ def forum(texts: list[dict[str, Any]]) -> dict[str, str]:
     return addresses
 
 
+def spirit(texts: list[dict[str, Any]]) -> dict[str, str]:
+    """Threads in Spirit, where a post is a comment; the address of each."""
+    from django.contrib.auth.models import User
+    from spirit.category.models import Category
+    from spirit.comment.models import Comment
+    from spirit.core.utils.markdown import Markdown
+    from spirit.topic.models import Topic
+
+    urlpatterns.append(path("", include("spirit.urls")))
+    place = Category.objects.create(title="House and garden")
+    addresses = {}
+    for text in texts:
+        topic = None
+        for post in text["posts"]:
+            # Spirit stores names in lower case.
+            user, _ = User.objects.get_or_create(username=post["author"].replace(" ", "_").lower())
+            topic = topic or Topic.objects.create(title=text["title"], category=place, user=user)
+            html = Markdown().render(post["body"])
+            when = parse_datetime(f"{post['day']}T09:30:00Z")
+            Comment.objects.create(topic=topic, user=user, comment=post["body"], comment_html=html, date=when)
+        addresses[text["key"]] = topic.get_absolute_url()
+    return addresses
+
+
 def wiki(texts: list[dict[str, Any]]) -> dict[str, str]:
     """Articles below the root of a wiki; the address of each."""
     from wiki.models import Article, URLPath
@@ -114,7 +157,7 @@ def main() -> None:
     configure(kind)
     from django.test import Client
 
-    addresses = (forum if kind == "forum" else wiki)(json.loads(Path("texts.json").read_text()))
+    addresses = {"machina": machina, "spirit": spirit, "wiki": wiki}[kind](json.loads(Path("texts.json").read_text()))
     for key, address in addresses.items():
         answer = Client().get(address)
         if answer.status_code != 200:

@@ -1,4 +1,4 @@
-"""Threads in the templates of forums, and articles in those of a wiki: NodeBB, django-machina and django-wiki."""
+"""Threads in the templates of forums (NodeBB, django-machina, Spirit), articles in those of a wiki (django-wiki)."""
 
 import json
 from dataclasses import asdict
@@ -20,7 +20,12 @@ def nodebb(tools: Tools, site: Path, texts: list[Text], theme: str) -> Pages:
 
 def machina(tools: Tools, site: Path, texts: list[Text]) -> Pages:
     """Threads in a forum of Django's."""
-    return _django(tools, site, texts, "forum")
+    return _django(tools, site, texts, "machina")
+
+
+def spirit(tools: Tools, site: Path, texts: list[Text]) -> Pages:
+    """Threads in another forum of Django's, whose posts are called comments."""
+    return _django(tools, site, texts, "spirit")
 
 
 def wiki(tools: Tools, site: Path, texts: list[Text]) -> Pages:

@@ -53,6 +53,7 @@ GENERATORS = (
     Generator("hexo-landscape", "look", _BLOG, partial(node_sites.hexo, theme="landscape")),
     Generator("tiddlywiki", "look", _WIKI, node_sites.tiddlywiki),
     Generator("machina", "look", _FORUM, forums.machina),
+    Generator("spirit", "look", _FORUM, forums.spirit),
     Generator("mkdocs-material", "report", _MANUAL, partial(python_sites.mkdocs, theme="material")),
     Generator("sphinx-furo", "report", _MANUAL, partial(python_sites.sphinx, theme="furo")),
     Generator("sphinx-rtd", "report", _MANUAL, partial(python_sites.sphinx, theme="sphinx_rtd_theme")),
