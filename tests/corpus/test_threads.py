@@ -39,9 +39,8 @@ def test_posts_come_out_whole_and_alone(name: str) -> None:
 
 
 def test_a_page_that_is_all_comments_is_the_talk_itself() -> None:
-    talk = "".join(
-        f'<div class="comment"><p>{text} And so on, at some length, as people do.</p></div>' for text in POSTS
-    )
+    rest = "And so on, at some length, as people do."
+    talk = "".join(f'<div class="comment"><p>{text} {rest}</p></div>' for text in POSTS)
     article = f"<article><p>{POSTS[0] * 9}</p><p>{POSTS[2] * 9}</p></article>"
     alone = extract_html(f"<title>Talk</title><h1>Talk</h1><div class=comments>{talk}</div>").text
     beside = extract_html(f"<title>Talk</title>{article}<div class=comments>{talk}</div>").text
