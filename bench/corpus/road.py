@@ -1,14 +1,17 @@
-"""The whole road beside datatrove: WARC to extracted, filtered, deduplicated Parquet, one process each, in turns.
+"""The whole road beside datatrove: WARC to extracted, filtered, deduplicated Parquet, time by step, in turns.
 
-Run: ``python bench/corpus/road.py PAGES TEXTS --records 20000 --rounds 2`` where PAGES holds real pages
+Run: ``python bench/corpus/road.py PAGES TEXTS --records 20000 --rounds 2 --workers 2`` where PAGES holds real pages
 (``*.html.gz``) and TEXTS paragraphs (``*.jsonl.gz`` with a field ``text``).  Needs ``datatrove[processing,io]``, spacy
 and lxml_html_clean.
 
 Records are written first: each is a real page whose long paragraphs are replaced by others, so that mark-up is real and
 twins are few.  Both then read the archive, extract, judge by Gopher's rules, remove near-duplicates (14 bands of 8 rows
-of 5-word shingles) and write Parquet; Herd does what it always does beside that (privacy, language, divergence,
-quality, lines).  datatrove's language filter needs a model that must be downloaded, and is left out.
-Times are processor seconds, child processes included (datatrove extracts in one).
+of 5-word shingles) and write Parquet.  Herd does what it always does beside that (privacy, language, divergence,
+quality, lines, passages), and a second ratio leaves these steps out.  datatrove's language filter needs a model that
+must be downloaded, and is left out.
+
+Each road has a process of its own; times are processor seconds of it and its children, starts and imports included.
+datatrove extracts in a child, which tells its extraction from the rest where there is one worker.
 """
 
 import argparse
@@ -18,31 +21,37 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from herd.corpus.collect import PagesConfig, collect
-from herd.corpus.curate import CurateConfig, curate
-from herd.corpus.dedup import DedupConfig
-from herd.corpus.heuristics import HeuristicsConfig
-from herd.foundation.files import read_json
-from herd.foundation.progress import Progress
-
 _PARAGRAPH = re.compile(r"(<p\b[^>]*>)(.{80,}?)(</p>)", re.DOTALL | re.IGNORECASE)
-_DEDUP = DedupConfig(shingle_words=5, bands=14, rows=8)
+_Seconds = dict[str, float]
+
+# What curation is made of beside the steps that look at one page, which its funnel has timed: function and step.
+_STEPS = {
+    "_portions": "addresses", "_prepare": "pages", "find_outliers": "divergence", "find_families": "near-duplicates",
+    "score": "quality", "_cut_lines": "lines", "_separate": "write", "_weigh": "write", "write_passages": "passages",
+}  # fmt: skip
+# Herd's steps that datatrove's pipelines have no counterpart of here.
+_MORE = ("privacy", "language", "divergence", "quality", "lines", "passages")
 
 
-def write_archive(path: Path, pages: Path, texts: Path, records: int) -> None:
-    """Writes ``records`` responses to a WARC file, each a gzip member of its own."""
+def write_archives(folder: Path, pages: Path, texts: Path, records: int, parts: int) -> None:
+    """Writes ``records`` responses to ``parts`` WARC files, each a gzip member of its own."""
     real = [gzip.decompress(file.read_bytes()).decode("utf-8", "replace") for file in sorted(pages.glob("*.html.gz"))]
     paragraphs = _paragraphs(texts)
-    with path.open("wb") as out:
-        for number, page in enumerate(itertools.islice(itertools.cycle(real), records)):
-            html = _PARAGRAPH.sub(lambda found: found[1] + next(paragraphs) + found[3], page).encode()
-            out.write(gzip.compress(_record(f"http://site{number % 997}.example/{number}", html), 1))
+    files = [(folder / f"{part}.warc.gz").open("wb") for part in range(parts)]
+    for number, page in enumerate(itertools.islice(itertools.cycle(real), records)):
+        html = _PARAGRAPH.sub(lambda found: found[1] + next(paragraphs) + found[3], page).encode()
+        files[number % parts].write(gzip.compress(_record(f"http://site{number % 997}.example/{number}", html), 1))
+    for file in files:
+        file.close()
 
 
 def _record(url: str, html: bytes) -> bytes:
@@ -67,28 +76,43 @@ def _paragraphs(texts: Path) -> Iterator[str]:
             yield lines[place].replace("&", "&amp;").replace("<", "&lt;")
 
 
-def through_herd(archive: Path, out: Path) -> dict[str, float]:
+def through_herd(archives: Path, out: Path, workers: int) -> _Seconds:
     """Processor seconds by step, and how many documents were left."""
-    started = _clock()
-    sources = [{"kind": "warc", "paths": [str(archive)]}]
+    from herd.corpus import collect, curate
+    from herd.corpus.dedup import DedupConfig
+    from herd.corpus.heuristics import HeuristicsConfig
+    from herd.foundation.files import read_json
+    from herd.foundation.progress import Progress
+
+    spent: _Seconds = {"start": _clock()}
+    for name, step in _STEPS.items():
+        setattr(curate, name, _metered(getattr(curate, name), step, spent))
+    sources = collect.PagesConfig.model_validate({"sources": [{"kind": "warc", "paths": [str(archives)]}]})
     (out / "corpus").mkdir(parents=True)
-    collect(PagesConfig.model_validate({"sources": sources}), out / "pages", Progress.silent())
-    read = _clock() - started
+    _metered(collect.collect, "read", spent)(sources, out / "pages", Progress.silent())
     heuristics = HeuristicsConfig.model_validate({"published": {"gopher": "reject"}})
-    config = CurateConfig(workers=1, dedup=_DEDUP, heuristics=heuristics)
-    curate(config, out / "pages", out / "corpus", Progress.silent())
-    total = _clock() - started
-    steps = read_json(out / "corpus" / "stats.json")["funnel"]
-    return {
-        "read": read,
-        **{step["step"]: step["seconds"] for step in steps},
-        "all": total,
-        "kept": steps[-1]["documents"],
-    }
+    dedup = DedupConfig(shingle_words=5, bands=14, rows=8)
+    config = curate.CurateConfig(workers=workers, dedup=dedup, heuristics=heuristics)
+    curate.curate(config, out / "pages", out / "corpus", Progress.silent())
+    funnel = {row["step"]: row for row in read_json(out / "corpus" / "stats.json")["funnel"]}
+    pages = {step: funnel[step]["seconds"] for step in ("extract", "privacy", "language", "heuristics")}
+    signed = {"signatures": spent.pop("pages") - sum(pages.values())}
+    return spent | pages | signed | {"all": _clock(), "kept": funnel["decontaminate"]["documents"]}
 
 
-def through_datatrove(archive: Path, out: Path) -> dict[str, float]:
-    """The same of datatrove's pipelines, which run one after the other in this process."""
+def _metered(function: Callable[..., Any], step: str, spent: _Seconds) -> Callable[..., Any]:
+    def timed(*arguments: Any, **options: Any) -> Any:
+        started = _clock()
+        try:
+            return function(*arguments, **options)
+        finally:
+            spent[step] = spent.get(step, 0.0) + _clock() - started
+
+    return timed
+
+
+def through_datatrove(archives: Path, out: Path, workers: int) -> _Seconds:
+    """The same of datatrove's pipelines, which run one after the other; ``workers`` processes share each."""
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.dedup import (
         MinhashDedupBuckets,
@@ -104,21 +128,28 @@ def through_datatrove(archive: Path, out: Path) -> dict[str, float]:
 
     config = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8)
     places = {name: str(out / name) for name in ("clean", "signatures", "buckets", "remove", "kept")}
-    pipelines = [
-        [WarcReader(str(archive.parent), glob_pattern=archive.name), Trafilatura(timeout=30), GopherRepetitionFilter(),
-         GopherQualityFilter(), ParquetWriter(places["clean"])],
-        [ParquetReader(places["clean"]), MinhashDedupSignature(places["signatures"], config)],
-        [MinhashDedupBuckets(places["signatures"], places["buckets"], config=config)],
-        [MinhashDedupCluster(places["buckets"], places["remove"], config=config)],
-        [ParquetReader(places["clean"]), MinhashDedupFilter(places["remove"]), ParquetWriter(places["kept"])],
-    ]  # fmt: skip
-    started, children = _clock(), _clock(children=True)
-    for number, pipeline in enumerate(pipelines):
-        tasks = config.num_buckets if number == 2 else 1
-        LocalPipelineExecutor(pipeline, tasks=tasks, workers=1, logging_dir=str(out / f"log{number}")).run()
-    all_of_it, extraction = _clock() - started, _clock(children=True) - children
-    kept = sum(pq.read_metadata(file).num_rows for file in Path(places["kept"]).rglob("*.parquet"))
-    return {"extract": extraction, "all": all_of_it, "kept": kept}
+    pipelines = {
+        "pages": [WarcReader(str(archives), glob_pattern="*.warc.gz"), Trafilatura(timeout=30),
+                  GopherRepetitionFilter(), GopherQualityFilter(), ParquetWriter(places["clean"])],
+        "signatures": [ParquetReader(places["clean"]), MinhashDedupSignature(places["signatures"], config)],
+        "buckets": [MinhashDedupBuckets(places["signatures"], places["buckets"], config=config)],
+        "cluster": [MinhashDedupCluster(places["buckets"], places["remove"], config=config)],
+        "write": [ParquetReader(places["clean"]), MinhashDedupFilter(places["remove"]), ParquetWriter(places["kept"])],
+    }  # fmt: skip
+    tasks = {"pages": workers, "signatures": workers, "buckets": config.num_buckets, "cluster": 1, "write": workers}
+    spent: _Seconds = {"start": _clock()}
+    for name, pipeline in pipelines.items():
+        executor = LocalPipelineExecutor(
+            pipeline, tasks=tasks[name], workers=min(workers, tasks[name]), logging_dir=str(out / f"log-{name}")
+        )
+        children = _clock(children=True)
+        _metered(executor.run, name, spent)()
+        if name == "pages" and workers == 1:
+            # Extraction runs in a child; reading, both filters and writing are what is left.
+            spent["extract"] = _clock(children=True) - children
+            spent["pages"] -= spent["extract"]
+    spent["all"] = _clock()
+    return spent | {"kept": sum(pq.read_metadata(file).num_rows for file in Path(places["kept"]).rglob("*.parquet"))}
 
 
 def _clock(children: bool = False) -> float:
@@ -135,17 +166,33 @@ def main() -> None:
     parser.add_argument("texts", type=Path)
     parser.add_argument("--records", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1, help="processes of each; the archive has as many files")
     arguments = parser.parse_args()
+    roads = {"herd": through_herd, "datatrove": through_datatrove}
     with tempfile.TemporaryDirectory() as folder:
-        archive = Path(folder) / "crawl.warc.gz"
-        write_archive(archive, arguments.pages, arguments.texts, arguments.records)
-        print(f"{arguments.records:,} records, {archive.stat().st_size / 1e6:.0f} MB")
+        archives = Path(folder) / "crawl"
+        archives.mkdir()
+        write_archives(archives, arguments.pages, arguments.texts, arguments.records, arguments.workers)
+        size = sum(file.stat().st_size for file in archives.iterdir())
+        print(f"{arguments.records:,} records, {size / 1e6:.0f} MB, processor seconds of {arguments.workers} processes")
         for number in range(arguments.rounds):
-            for name, through in (("herd", through_herd), ("datatrove", through_datatrove)):
-                steps = through(archive, Path(folder) / f"{name}-{number}")
-                print(name, {step: round(value, 2) for step, value in steps.items()}, flush=True)
-                speeds = [arguments.records / seconds for seconds in (steps["all"], steps["all"] - steps["extract"])]
-                print("  {:.1f} records a processor second, without extraction {:.1f}".format(*speeds), flush=True)
+            rates: dict[str, list[float]] = {}
+            for name, through in roads.items():
+                # In a process of its own, which each of the two then has to start.
+                with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                    place = Path(folder) / f"{name}-{number}"
+                    spent = pool.submit(through, archives, place, arguments.workers).result()
+                print(name, {step: round(value, 2) for step, value in spent.items()}, flush=True)
+                rates[name] = _rates(arguments.records, spent)
+                print("  records a processor second: {:.1f}, without extraction {:.1f}, the same steps only {:.1f}, "
+                      "these without extraction {:.1f}".format(*rates[name]), flush=True)  # fmt: skip
+            print("  ratios:", *(f"{one / other:.2f}" for one, other in zip(*rates.values(), strict=True)), flush=True)
+
+
+def _rates(records: int, spent: _Seconds) -> list[float]:
+    """Records a second: of all, without extraction, and both again without the steps that only Herd has."""
+    extraction, more = spent.get("extract", 0.0), sum(spent.get(step, 0.0) for step in _MORE)
+    return [records / (spent["all"] - less) for less in (0.0, extraction, more, extraction + more)]
 
 
 if __name__ == "__main__":
