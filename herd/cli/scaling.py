@@ -20,6 +20,7 @@ def scale_run(
     from herd.foundation.files import read_json
     from herd.pipeline.isoflop_runs import ScaleConfig
     from herd.pipeline.isoflop_runs import scale as stage
+    from herd.scaling.forecasts import describe_forecasts
     from herd.scaling.table import describe_fit
 
     settings = read_settings(ScaleConfig, config, overrides)
@@ -29,6 +30,8 @@ def scale_run(
     )
     laws = read_json(out / "laws.json")
     print(laws["not_fitted"] if "not_fitted" in laws else describe_fit(laws))
+    if (out / "forecasts.json").exists():
+        print(describe_forecasts(read_json(out / "forecasts.json")))
 
 
 def scale_fit(

@@ -6,12 +6,12 @@ cost of each operator than to arithmetic, so the runs go side by side, each on o
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
@@ -20,6 +20,7 @@ from herd.foundation.progress import Progress
 from herd.foundation.seeds import derive
 from herd.foundation.workers import workers
 from herd.model.config import PRESETS, ModelConfig, pocket_config
+from herd.scaling.forecasts import forecast_run
 from herd.scaling.isoflop import IsoflopConfig, IsoflopRun, plan
 from herd.scaling.laws import Point
 from herd.scaling.table import COLUMNS, fit_table
@@ -41,10 +42,31 @@ class SharedTraining(PretrainConfig):
     tokens: int = Field(default=1, gt=0, description="not used: a run's tokens follow from its budget")
 
 
+class OwnShape(Config):
+    """A shape that is neither published nor a pocket size; its embeddings are tied, its vocabulary is the tokens'."""
+
+    dim: int = Field(gt=0)
+    layers: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    kv_heads: int = Field(gt=0)
+    ffn_dim: int = Field(gt=0)
+
+
 class ScaleConfig(Scaling):
     """The verb's settings."""
 
+    own_shapes: dict[str, OwnShape] = Field(default_factory=dict, description="shapes to name in shapes")
+    check: tuple[PositiveFloat, ...] = Field(
+        default=(), description="multiples of the largest budget whose losses are forecast, then measured"
+    )
     pretraining: SharedTraining = Field(default_factory=lambda: SharedTraining.model_validate({}))
+
+    def shape(self, name: str, vocabulary: int) -> ModelConfig:
+        """The shape of that name; ``HerdError`` where there is none."""
+        if name in self.own_shapes:
+            own = self.own_shapes[name].model_dump()
+            return ModelConfig(vocab_size=vocabulary, tied=True, **own)
+        return PRESETS.get(name) or pocket_config(name, vocabulary)
 
 
 def run_config(scaling: Scaling, shared: PretrainConfig, run: IsoflopRun) -> PretrainConfig:
@@ -74,6 +96,19 @@ def run_isoflop(
 ) -> list[Point]:
     """Makes the runs that ``out/runs`` does not hold yet, on ``inputs``' tokens and tokenizer; returns all of them."""
     runs = plan(scaling.isoflop, {name: shape.parameters for name, shape in shapes.items()})
+    return make_runs(runs, scaling, shared, shapes, inputs, out, progress)
+
+
+def make_runs(
+    runs: Sequence[IsoflopRun],
+    scaling: Scaling,
+    shared: PretrainConfig,
+    shapes: Mapping[str, ModelConfig],
+    inputs: Mapping[str, Path],
+    out: Path,
+    progress: Progress,
+) -> list[Point]:
+    """The same for ``runs``, whoever planned them."""
     todo = [run for run in runs if not (out / "runs" / run.name / "stats.json").exists()]
     # The longest first, so that the processes end at about the same time.
     todo.sort(key=lambda run: -run.budget)
@@ -108,9 +143,12 @@ def _loss(run: Path) -> float:
 
 
 def scale(config: ScaleConfig, tokens: Path, tokenizer: Path, out: Path, progress: Progress) -> None:
-    """The runs on tokens of one's own, their table ``runs.csv`` and the fit ``laws.json``."""
+    """The runs on tokens of one's own, their table ``runs.csv`` and the fit ``laws.json``.
+
+    With ``check``, ``forecasts.json`` holds what the laws promise of larger budgets, and what then came.
+    """
     vocabulary = Tokenizer.load(tokenizer).vocab_size
-    shapes = {name: PRESETS.get(name) or pocket_config(name, vocabulary) for name in config.shapes}
+    shapes = {name: config.shape(name, vocabulary) for name in config.shapes}
     if not any((tokens / "heldout").glob("*.bin")):
         raise HerdError(f"{tokens}: holds no held-out documents, and the laws are fitted to held-out loss")
     inputs = {"tokens": tokens, "tokenizer": tokenizer}
@@ -127,3 +165,21 @@ def scale(config: ScaleConfig, tokens: Path, tokenizer: Path, out: Path, progres
     except HerdError as error:  # the runs are kept: their reader may add budgets or sizes
         laws = {"not_fitted": str(error)}
     write_json(out / "laws.json", laws)
+    if config.check and "not_fitted" not in laws:
+        _check(config, shapes, inputs, out, progress)
+
+
+def _check(
+    config: ScaleConfig, shapes: Mapping[str, ModelConfig], inputs: Mapping[str, Path], out: Path, progress: Progress
+) -> None:
+    """Forecasts the loss of the best size at larger budgets, then trains the shape that is nearest to it."""
+    largest = max(config.isoflop.budgets)
+    sizes = {name: shape.parameters for name, shape in shapes.items()}
+    forecasts = [
+        forecast_run(out / "runs.csv", times * largest, sizes, config.isoflop.batch_tokens) for times in config.check
+    ]
+    write_json(out / "forecasts.json", [asdict(forecast) for forecast in forecasts])
+    runs = [forecast.run for forecast in forecasts]
+    points = make_runs(runs, config, config.pretraining, shapes, inputs, out, progress)
+    held = [replace(forecast, measured=point.loss) for forecast, point in zip(forecasts, points, strict=True)]
+    write_json(out / "forecasts.json", [asdict(forecast) | {"errors": forecast.errors} for forecast in held])

@@ -251,10 +251,10 @@ _PARTS = {
 
 
 def _runner_up(best: Candidate, others: list[Candidate]) -> dict[str, Any] | None:
-    """The next fastest layout with other degrees, and where a token costs it the most more time."""
-    second = next((one for one in others if _grid(one.layout) != _grid(best.layout)), None)
-    if second is None:
+    """The next fastest layout, of other degrees where there are any, and where a token costs it the most more time."""
+    if not others:
         return None
+    second = next((one for one in others if _grid(one.layout) != _grid(best.layout)), others[0])
     extra = {
         name: getattr(second.time, name) / second.layout.tokens_per_step
         - getattr(best.time, name) / best.layout.tokens_per_step

@@ -1,17 +1,19 @@
 """Fits what IsoFLOP runs measured, and forecasts runs that were not made.
 
-Three fits, from the most local to the most global:
+Fits, from the most local to the most global:
 
 - a parabola of the loss over log tokens for each budget, whose vertex is that budget's compute-optimal run;
-- the power law N*(C) = A C^alpha through the vertices, N* being optimal *tokens* as in the paper (section 3.2.1);
-- L(N, D) = E + A / N^alpha + B / D^beta over all points (Hoffmann et al. 2022, approach 3), which alone can forecast
-  a run whose size is not the optimal one.
+- the power law N*(C) = A C^alpha through the vertices, N* being optimal *tokens* as in the paper (section 3.2.1), and
+  a line or another power law through the vertices' losses, for the loss of a larger budget's best size;
+- L(N, D) = E + A / N^alpha + B / D^beta over all points (Hoffmann et al. 2022, approach 3), which can also forecast a
+  run whose size is not the optimal one.  Far above the floor E a plainer law does better; the largest budget decides.
 
 Intervals are 95% percentile bootstraps over the points.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.optimize import minimize
@@ -20,8 +22,11 @@ from scipy.special import huber, logsumexp
 from herd.foundation.errors import HerdError
 from herd.foundation.seeds import numpy_from
 
+LossForm = Literal["line", "power"]
+
 _HUBER_DELTA = 1e-3
 _KNOWS_ITS_NOISE = 5  # points of a budget
+_PARAMETRIC_RUNS = 6
 # Starts of the parametric fit, (log A, log B, log E, alpha, beta): a coarse grid, since the objective is not convex.
 _STARTS = [(a, a, e, p, p) for a in (2.0, 8.0) for e in (-1.0, 0.5) for p in (0.2, 0.5)]
 
@@ -92,6 +97,27 @@ class ParametricLaw:
         scale = (self.beta * self.B / (self.alpha * self.A)) ** (1 / (self.alpha + self.beta))
         return float(scale * (budget / 6) ** self.exponent)
 
+    def least_loss(self, budget: float) -> float:
+        """The loss of that run."""
+        tokens = self.optimal_tokens(budget)
+        return self(budget / (6 * tokens), tokens)
+
+
+@dataclass(frozen=True)
+class LogarithmicLaw:
+    """L(N, D) = base - size ln N - data ln D: the paper's line of loss over log FLOPs, told apart by size and tokens.
+
+    It has no floor, so that it serves runs whose losses are still far above one, and promises too much beyond.
+    """
+
+    base: float
+    size: float
+    data: float
+
+    def __call__(self, params: float, tokens: float) -> float:
+        """The forecast loss in nats per token."""
+        return float(self.base - self.size * np.log(params) - self.data * np.log(tokens))
+
 
 def fit_parabola(points: Sequence[Point]) -> Parabola:
     """The parabola of one budget's points; fewer than three sizes, or losses without a minimum, are a ``HerdError``."""
@@ -122,13 +148,7 @@ def fit_parabolas(points: Sequence[Point]) -> list[Parabola]:
 
 def fit_optimum(points: Sequence[Point], seed: int = 0, resamples: int = 200) -> PowerLaw:
     """N*(C), optimal training tokens over compute, with intervals from residual resampling of each parabola."""
-    parabolas = fit_parabolas(points)
-    if len(parabolas) < 2:
-        raise HerdError("a power law needs at least two budgets")
-    exponent, log_factor = _line(parabolas)
-    generator = numpy_from(seed, "bootstrap", "optimum")
-    noise = _noise(points, parabolas)
-    draws = [draw for _ in range(resamples) if (draw := _resampled_line(points, parabolas, noise, generator))]
+    (exponent, log_factor), draws = _lines(points, _log_tokens, numpy_from(seed, "bootstrap", "optimum"), resamples)
     low, high = np.percentile(draws, [2.5, 97.5], axis=0) if draws else np.full((2, 2), np.nan)
     return PowerLaw(
         float(np.exp(log_factor)),
@@ -138,8 +158,49 @@ def fit_optimum(points: Sequence[Point], seed: int = 0, resamples: int = 200) ->
     )
 
 
-def _line(parabolas: Sequence[Parabola]) -> tuple[float, float]:
-    slope, intercept = np.polyfit(np.log([p.budget for p in parabolas]), np.log([p.tokens for p in parabolas]), 1)
+def forecast_least_loss(
+    points: Sequence[Point], budget: float, form: LossForm, seed: int = 0, resamples: int = 200
+) -> tuple[float, float, float]:
+    """L*(C), the loss of the best size, at ``budget`` FLOPs, with its 95% interval (low, high).
+
+    A ``line`` over log FLOPs is the paper's form for losses (section 3.2.1), a ``power`` law is one over log FLOPs and
+    log loss.  Neither has a floor: a few budgets within a factor of a hundred cannot tell one from another slope.
+    """
+    value, back = _FORMS[form]
+    line, draws = _lines(points, value, numpy_from(seed, "bootstrap", "least loss"), resamples)
+    at = np.log(budget)
+    low, high = np.percentile([slope * at + base for slope, base in draws], [2.5, 97.5]) if draws else (np.nan, np.nan)
+    return float(back(line[0] * at + line[1])), float(back(low)), float(back(high))
+
+
+def _log_tokens(parabola: Parabola) -> float:
+    return float(np.log(parabola.tokens))
+
+
+# What lies on a line over log FLOPs, and the way back to a loss.
+_FORMS: dict[LossForm, tuple[Callable[[Parabola], float], Callable[[float], float]]] = {
+    "line": (lambda parabola: parabola.loss, lambda value: value),
+    "power": (lambda parabola: float(np.log(parabola.loss)), lambda value: float(np.exp(value))),
+}
+
+
+def _lines(
+    points: Sequence[Point], value: Callable[[Parabola], float], generator: np.random.Generator, resamples: int
+) -> tuple[tuple[float, float], list[tuple[float, float]]]:
+    """(slope, intercept) of the vertices' ``value`` over log FLOPs; the same of losses drawn anew.
+
+    A draw counts where two budgets or more keep a minimum.
+    """
+    parabolas = fit_parabolas(points)
+    if len(parabolas) < 2:
+        raise HerdError("a power law needs at least two budgets")
+    noise = _noise(points, parabolas)
+    tables = (_resampled(points, parabolas, noise, generator) for _ in range(resamples))
+    return _line(parabolas, value), [_line(drawn, value) for drawn in tables if len(drawn) > 1]
+
+
+def _line(parabolas: Sequence[Parabola], value: Callable[[Parabola], float]) -> tuple[float, float]:
+    slope, intercept = np.polyfit(np.log([p.budget for p in parabolas]), [value(p) for p in parabolas], 1)
     return float(slope), float(intercept)
 
 
@@ -157,13 +218,13 @@ def _noise(points: Sequence[Point], parabolas: Sequence[Parabola]) -> dict[float
     return {budget: rows if len(rows) >= _KNOWS_ITS_NOISE else pooled for budget, rows in own.items()}
 
 
-def _resampled_line(
+def _resampled(
     points: Sequence[Point],
     parabolas: Sequence[Parabola],
     noise: dict[float, np.ndarray],
     generator: np.random.Generator,
-) -> tuple[float, float] | None:
-    """The power law of losses whose residuals were drawn anew; None where fewer than two budgets keep a minimum.
+) -> list[Parabola]:
+    """The parabolas of losses whose residuals were drawn anew.
 
     A budget whose vertex leaves its sizes in a draw does not take part in that draw, as a reader would not let it.
     """
@@ -178,7 +239,7 @@ def _resampled_line(
             continue
         if fit.inside or not parabola.inside:
             drawn.append(fit)
-    return _line(drawn) if len(drawn) > 1 else None
+    return drawn
 
 
 def fit_parametric(points: Sequence[Point], near: ParametricLaw | None = None) -> ParametricLaw:
@@ -186,7 +247,7 @@ def fit_parametric(points: Sequence[Point], near: ParametricLaw | None = None) -
 
     ``near`` is a fit of almost the same points; the search then starts there alone.
     """
-    if len(points) < 6:
+    if len(points) < _PARAMETRIC_RUNS:
         raise HerdError(f"the parametric law has five unknowns and needs at least six runs, there are {len(points)}")
     log_n = np.log([point.params for point in points])
     log_d = np.log([point.tokens for point in points])
@@ -232,19 +293,64 @@ def resample_parametric(
     points: Sequence[Point], law: ParametricLaw, generator: np.random.Generator, resamples: int
 ) -> list[ParametricLaw]:
     """Fits of ``resamples`` tables drawn from ``points`` with replacement; ``law`` is the fit of ``points``."""
-    draws = []
-    for _ in range(resamples):
-        chosen = [points[index] for index in generator.integers(len(points), size=len(points))]
-        draws.append(fit_parametric(chosen, near=law))
-    return draws
+    return [fit_parametric(_redrawn(points, generator), near=law) for _ in range(resamples)]
+
+
+def _redrawn(points: Sequence[Point], generator: np.random.Generator) -> list[Point]:
+    return [points[index] for index in generator.integers(len(points), size=len(points))]
+
+
+def fit_logarithmic(points: Sequence[Point]) -> LogarithmicLaw:
+    """Least squares of the losses."""
+    if len({point.params for point in points}) < 2 or len({point.tokens for point in points}) < 2:
+        raise HerdError("a law of size and tokens needs runs that differ in both")
+    known = np.array([(1.0, -np.log(point.params), -np.log(point.tokens)) for point in points])
+    base, size, data = np.linalg.lstsq(known, np.array([point.loss for point in points]), rcond=None)[0]
+    return LogarithmicLaw(float(base), float(size), float(data))
+
+
+def forecasts_better(points: Sequence[Point]) -> Literal["parametric", "logarithmic"]:
+    """The law which, fitted to all budgets but the largest, comes nearer to the losses of the largest.
+
+    Parametric where too few runs are left to ask.
+    """
+    *smaller, largest = by_budget(points).values()
+    known = [point for rows in smaller for point in rows]
+    if len(known) < _PARAMETRIC_RUNS or len({point.params for point in known}) < 2:
+        return "parametric"
+    parametric, logarithmic = _missed(fit_parametric(known), largest), _missed(fit_logarithmic(known), largest)
+    return "logarithmic" if logarithmic < parametric else "parametric"
+
+
+def _missed(law: ParametricLaw | LogarithmicLaw, points: Sequence[Point]) -> float:
+    return float(np.mean([abs(law(point.params, point.tokens) / point.loss - 1) for point in points]))
 
 
 def forecast(
     points: Sequence[Point], params: float, tokens: float, seed: int = 0, resamples: int = 60
 ) -> tuple[float, float, float]:
-    """The loss to expect of ``params`` parameters on ``tokens`` tokens, with its 95% bootstrap interval (low, high)."""
-    law = fit_parametric(points)
+    """The loss to expect of ``params`` parameters on ``tokens`` tokens, with its 95% bootstrap interval (low, high).
+
+    By the law that ``forecasts_better``: far above the floor of the loss, where a law with a floor and two exponents
+    finds nothing to hold on to, the plainer one does.
+    """
     generator = numpy_from(seed, "bootstrap", "forecast")
-    draws = resample_parametric(points, law, generator, resamples)
+    draws: Sequence[ParametricLaw | LogarithmicLaw]
+    if forecasts_better(points) == "logarithmic":
+        value = fit_logarithmic(points)(params, tokens)
+        draws = _logarithmic_draws(points, generator, resamples)
+    else:
+        law = fit_parametric(points)
+        value = law(params, tokens)
+        draws = resample_parametric(points, law, generator, resamples)
     low, high = np.percentile([draw(params, tokens) for draw in draws], [2.5, 97.5])
-    return law(params, tokens), float(low), float(high)
+    return value, float(low), float(high)
+
+
+def _logarithmic_draws(points: Sequence[Point], generator: np.random.Generator, resamples: int) -> list[LogarithmicLaw]:
+    draws = list[LogarithmicLaw]()
+    while len(draws) < resamples:
+        drawn = _redrawn(points, generator)
+        if len({(point.params, point.tokens) for point in drawn}) > 3:  # fewer leave the law open
+            draws.append(fit_logarithmic(drawn))
+    return draws

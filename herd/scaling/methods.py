@@ -8,15 +8,25 @@ look at the neighbourhood of each budget's best size only, the parametric law as
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from herd.foundation.errors import HerdError
 from herd.foundation.seeds import numpy_from
 from herd.scaling.careful import is_isoflop
-from herd.scaling.laws import ParametricLaw, Point, fit_optimum, fit_parabolas, fit_parametric, resample_parametric
+from herd.scaling.laws import (
+    LossForm,
+    ParametricLaw,
+    Point,
+    fit_optimum,
+    fit_parabolas,
+    fit_parametric,
+    forecast_least_loss,
+    resample_parametric,
+)
 
+LOSS_FORMS: tuple[LossForm, ...] = get_args(LossForm)
 _RESAMPLES = 60
 # The parametric law counts as identified where the exponents' intervals keep within a factor of this, ...
 _WIDEST = 3.0
@@ -30,20 +40,15 @@ Interval = tuple[float, float]
 
 
 def both(points: Sequence[Point], centred: Sequence[Point], at: float | None = None, seed: int = 0) -> dict[str, Any]:
-    """Both fits, the optimum ``at`` a budget by each, and what speaks against them (``warnings``).
+    """Both fits, the optimum ``at`` a budget and its loss by each, and what speaks against them (``warnings``).
 
     The parametric law is fitted to ``points``, the parabolas to those of them that are ``centred`` on their minima.
     Keys: ``isoflop`` and ``parametric``, each None where the table does not allow it (a warning then says why).
     """
     warnings: list[str] = []
-    isoflop, parametric = _isoflop(centred, seed, warnings), _parametric(points, seed, warnings)
+    isoflop, parametric = _isoflop(centred, at, seed, warnings), _parametric(points, at, seed, warnings)
     if isoflop is not None and parametric is not None:
         warnings += _disagreement(isoflop, parametric, at or 10 * max(point.budget for point in points))
-    if at is not None:
-        for fit in (isoflop, parametric):
-            if fit is not None:
-                tokens = optimal_tokens(fit, at)
-                fit["at"] = {"budget": at, "tokens": tokens, "params": at / (6 * tokens)}
     return {"isoflop": isoflop, "parametric": parametric, "warnings": warnings}
 
 
@@ -52,7 +57,7 @@ def optimal_tokens(fit: dict[str, Any], budget: float) -> float:
     return float(fit["A"] * budget ** fit["alpha"])
 
 
-def _isoflop(points: Sequence[Point], seed: int, warnings: list[str]) -> dict[str, Any] | None:
+def _isoflop(points: Sequence[Point], at: float | None, seed: int, warnings: list[str]) -> dict[str, Any] | None:
     try:
         if not is_isoflop(points):
             raise HerdError("too few of the rows share their budget with two other sizes")
@@ -70,13 +75,26 @@ def _isoflop(points: Sequence[Point], seed: int, warnings: list[str]) -> dict[st
         }
         for fit in fit_parabolas(points)
     ]
-    return {
+    fit = {
         "alpha": law.exponent,
         "alpha_interval": law.exponent_interval,
         "A": law.factor,
         "A_interval": law.factor_interval,
         "optima": optima,
     }
+    if at is not None:
+        losses = {form: _loss(*forecast_least_loss(points, at, form, seed)) for form in LOSS_FORMS}
+        fit["at"] = _optimum(fit, at) | losses["line"] | {"losses": losses}
+    return fit
+
+
+def _optimum(fit: dict[str, Any], budget: float) -> dict[str, Any]:
+    tokens = optimal_tokens(fit, budget)
+    return {"budget": budget, "tokens": tokens, "params": budget / (6 * tokens)}
+
+
+def _loss(loss: float, low: float, high: float) -> dict[str, Any]:
+    return {"loss": loss, "loss_interval": (low, high)}
 
 
 def _params_at(tokens: float, points: Sequence[Point]) -> float:
@@ -84,7 +102,7 @@ def _params_at(tokens: float, points: Sequence[Point]) -> float:
     return float(np.median([point.params * point.tokens for point in points]) / tokens)
 
 
-def _parametric(points: Sequence[Point], seed: int, warnings: list[str]) -> dict[str, Any] | None:
+def _parametric(points: Sequence[Point], at: float | None, seed: int, warnings: list[str]) -> dict[str, Any] | None:
     """E, A, B, alpha and beta with intervals under ``law``, and the optimum they imply, where they are identified."""
     try:
         law = fit_parametric(points)
@@ -99,7 +117,7 @@ def _parametric(points: Sequence[Point], seed: int, warnings: list[str]) -> dict
     if doubt is not None:
         warnings.append(f"no parametric fit: {doubt}")
         return None
-    return {
+    fit = {
         "alpha": law.exponent,
         "alpha_interval": _interval([draw.exponent for draw in draws]),
         "A": law.optimal_tokens(1.0),
@@ -107,6 +125,11 @@ def _parametric(points: Sequence[Point], seed: int, warnings: list[str]) -> dict
         "law": asdict(law),
         "law_intervals": intervals,
     }
+    if at is not None:
+        low, high = _interval([draw.least_loss(at) for draw in draws])
+        loss = _loss(law.least_loss(at), low, high)
+        fit["at"] = _optimum(fit, at) | loss | {"losses": {"parametric": loss}}
+    return fit
 
 
 def _interval(values: Sequence[float]) -> Interval:

@@ -6,7 +6,7 @@ naming changes can be seen.  Tables that hold several experiments are fitted one
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,8 @@ def _is_number(text: str) -> bool:
 def fit_table(path: Path, at: float | None = None, only: Sequence[str] = ()) -> dict[str, Any]:
     """alpha and A of N*(C) = A C^alpha with 95% intervals, each budget's optimum, L(N, D), and the optimum ``at``.
 
+    With ``at``, each of ``methods`` also has the loss to expect of that optimum.
+
     The result is that of the careful fit: by parabolas where the table allows it, else of the parametric
     law (``method`` says which).  ``doubts`` names the rows that it does without, ``all_points`` is the fit of all rows.
     """
@@ -181,9 +183,30 @@ def describe_fit(fitted: dict[str, Any]) -> str:
     if "at" in fitted:
         at = fitted["at"]
         lines.append(f"at {at['budget']:.3g} FLOPs: {at['tokens']:.4g} tokens, {at['params']:.4g} parameters")
+        lines += [f"  {sentence}" for sentence in describe_losses(forecast_losses(fitted))]
     return "\n".join([*lines, *_remarks(fitted)])
 
 
+def forecast_losses(fitted: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The loss of the optimum ``at``, by every law that was fitted."""
+    return {law: loss for fit in fitted["methods"].values() if fit for law, loss in fit["at"]["losses"].items()}
+
+
+def describe_losses(losses: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A sentence for each law's loss."""
+    return [
+        f"loss {found['loss']:.4g}  (95%: {found['loss_interval'][0]:.4g} to {found['loss_interval'][1]:.4g}), "
+        f"{_LOSSES[law]}"
+        for law, found in losses.items()
+    ]
+
+
+_LOSSES = {
+    "chosen": "by the law of size and tokens that forecasts the largest budget best from the smaller ones",
+    "line": "by a line through the budgets' least losses over log FLOPs",
+    "power": "by a power law through them",
+    "parametric": "by the parametric law",
+}
 _METHODS = {"isoflop": "through the parabolas of the budgets", "parametric": "implied by the parametric law"}
 
 

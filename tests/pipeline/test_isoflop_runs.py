@@ -3,15 +3,18 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from herd.cli import app
 from herd.foundation.errors import HerdError
-from herd.foundation.files import read_json
+from herd.foundation.files import read_json, write_json
 from herd.foundation.progress import Progress
 from herd.pipeline.isoflop_runs import ScaleConfig, scale
 from herd.pipeline.yaml_file import load_yaml
+from herd.scaling.isoflop import plan
+from herd.tokenizer.tokenizer import Tokenizer
 from tests.songs import make_songs
 
 SETTINGS = [
@@ -44,6 +47,27 @@ def test_the_verb_spends_the_budgets_fits_and_has_nothing_to_do_again(made: tupl
         assert 1 < row["loss"] < 8
     assert {"alpha", "not_fitted"} & set(read_json(out / "laws.json"))
     assert "nothing to do" in CliRunner().invoke(app, line).output
+
+
+def test_forecasts_of_larger_budgets_are_written_and_then_measured(made: tuple[Path, Path], tmp_path: Path) -> None:
+    """The small runs are those of a law, as if made before; the two that check it are trained."""
+    own = "own_shapes={wee: {dim: 32, layers: 2, heads: 2, kv_heads: 1, ffn_dim: 64}}"
+    shapes = "shapes={wee: 0.004, 0.5m: 0.003, 0.8m: 0.002, 1m: 0.001}"
+    config = load_yaml(ScaleConfig, None, [*SETTINGS, own, shapes, "isoflop.budgets=[4e8, 8e8, 16e8]", "check=[2, 3]"])
+    vocabulary = Tokenizer.load(made[1]).vocab_size
+    for run in plan(config.isoflop, {name: config.shape(name, vocabulary).parameters for name in config.shapes}):
+        loss = 5 - 0.1 * np.log(run.budget) + 0.05 * np.log(run.tokens / (0.02 * run.budget**0.5)) ** 2
+        write_json(tmp_path / "runs" / run.name / "stats.json", {"held_out": loss})
+    scale(config, *made, tmp_path, Progress.silent())
+    rows = read_json(tmp_path / "forecasts.json")
+    assert [row["budget"] for row in rows] == [32e8, 48e8]
+    for row in rows:
+        assert row["losses"]["line"]["loss"] == pytest.approx(5 - 0.1 * np.log(row["budget"]), abs=0.05)
+        assert (
+            row["measured"]
+            == read_json(tmp_path / "runs" / f"{row['budget']!r}-{row['run']['size']}" / "stats.json")["held_out"]
+        )
+        assert row["errors"]["line"] == pytest.approx(row["losses"]["line"]["loss"] / row["measured"] - 1)
 
 
 @pytest.mark.slow
