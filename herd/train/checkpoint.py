@@ -27,7 +27,15 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from herd.foundation.errors import UnfinishedError
-from herd.foundation.files import atomic_path, digest_file, finish_directory, read_json, sync_directory, write_json
+from herd.foundation.files import (
+    atomic_path,
+    digest_file,
+    digest_value,
+    finish_directory,
+    read_json,
+    sync_directory,
+    write_json,
+)
 from herd.train.average import RunningAverage
 from herd.train.parallel.launch import Alone
 
@@ -53,13 +61,18 @@ class Counters:
 
 
 class Checkpoints:
-    """The checkpoints of one run; ``identity`` says which run they belong to.
+    """The checkpoints of one run; ``identity``, plain values by name, says which run they belong to.
 
     The newest ``keep`` stay, and those whose step is a multiple of ``keep_every``.
     """
 
     def __init__(
-        self, directory: Path, identity: str, keep: int = 2, keep_every: int | None = None, launch: Alone | None = None
+        self,
+        directory: Path,
+        identity: Mapping[str, Any],
+        keep: int = 2,
+        keep_every: int | None = None,
+        launch: Alone | None = None,
     ) -> None:
         self.directory, self.identity, self.keep, self.keep_every = directory, identity, keep, keep_every
         self.launch = launch or Alone()
@@ -81,7 +94,7 @@ class Checkpoints:
         self.wait()
         counters.average_count = average.count
         state = {name: _copy(tensor) for name, tensor in _tensors(model, optimizer, average).items()}
-        record = {"identity": self.identity, "counters": asdict(counters)}
+        record = {"identity": _digest(self.identity), "run": dict(self.identity), "counters": asdict(counters)}
         self._pending = self._thread.submit(self._write, state, record, f"{counters.step:08d}")
 
     def wait(self) -> None:
@@ -145,6 +158,18 @@ class Checkpoints:
             return [str(error)]
         return []
 
+    def check(self) -> None:
+        """``HerdError`` with what differs where the newest checkpoint is of another run; needs no network yet."""
+        for path in self.paths()[:1]:
+            self._check(path, read_json(path / _RECORD))
+
+    def _check(self, path: Path, record: Mapping[str, Any]) -> None:
+        if record.get("identity") != _digest(self.identity):
+            what = _difference(record.get("run"), self.identity)
+            raise UnfinishedError(
+                f"{path}: belongs to a run of another configuration or network{what}; remove it to start again"
+            )
+
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: RunningAverage) -> Counters:
         """Puts the newest state into the three objects; without one they stay as they are.
 
@@ -159,10 +184,7 @@ class Checkpoints:
             return Counters()
         path = self.directory / f"{step:08d}"
         record = read_json(path / _RECORD)
-        if record.get("identity") != self.identity:
-            raise UnfinishedError(
-                f"{path}: belongs to a run of another configuration or network; remove it to start again"
-            )
+        self._check(path, record)
         self._verify(path, record["files"])
         counters = Counters(**record["counters"])
         average.count = counters.average_count
@@ -203,6 +225,18 @@ class Checkpoints:
 
         with self.launch.within("the reading of a checkpoint"):
             read_slices(_places(stored_shapes(path), model, optimizer, average), path, self.launch)
+
+
+def _digest(identity: Mapping[str, Any]) -> str:
+    return digest_value(list(identity.values()))
+
+
+def _difference(before: Any, now: Any, name: str = "") -> str:
+    """The first value that differs, in brackets; nothing where it is not known what was before."""
+    if isinstance(before, dict) and isinstance(now, Mapping):
+        found = (_difference(before.get(key), now[key], f"{name}.{key}".strip(".")) for key in now)
+        return next(filter(None, found), "")
+    return f" ({name} was {before}, now it is {now})" if name and before != now else ""
 
 
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer, average: RunningAverage) -> dict[str, Tensor]:

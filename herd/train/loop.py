@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from herd.foundation.config import Config
 from herd.foundation.errors import Interrupted, UnfinishedError
-from herd.foundation.files import digest_value, read_json, read_jsonl, write_json
+from herd.foundation.files import read_json, read_jsonl, write_json
 from herd.foundation.progress import Progress, Task
 from herd.foundation.seeds import derive
 from herd.model.config import ModelConfig
@@ -133,6 +133,11 @@ def train(
         if run.log is not None:
             run.log.close()
     return TrainReport(run.figures(), run.average.mean or None)
+
+
+def check_directory(config: TrainConfig, shape: ModelConfig, out: Path) -> None:
+    """``HerdError`` where ``out`` holds checkpoints of another run than this one; ``train`` would say so too late."""
+    Checkpoints(out / "checkpoints", _identity(config, shape)).check()
 
 
 class TrainRun:
@@ -356,7 +361,7 @@ def _optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
 
 
-def _identity(config: TrainConfig, shape: ModelConfig) -> str:
-    """A digest of all that decides the result; how often a run is saved, watched or evaluated does not."""
+def _identity(config: TrainConfig, shape: ModelConfig) -> dict[str, Any]:
+    """All that decides the result; how often a run is saved, watched or evaluated does not."""
     watching = {"checkpoint_seconds", "checkpoint_steps", "keep_checkpoints", "keep_every", "eval_every", "tensorboard"}
-    return digest_value([config.model_dump(mode="json", exclude=watching), asdict(shape)])
+    return {"training": config.model_dump(mode="json", exclude=watching), "network": asdict(shape)}

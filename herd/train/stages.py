@@ -37,7 +37,7 @@ from herd.train.batch import Batch
 from herd.train.beginning import begin_with
 from herd.train.compiled import CompileMode
 from herd.train.float8 import check_float8
-from herd.train.loop import HeldOut, TrainConfig, train
+from herd.train.loop import HeldOut, TrainConfig, check_directory, train
 from herd.train.parallel.launch import Alone
 from herd.train.precision import Precision
 from herd.train.pretrain import PretrainSource, held_out_batches
@@ -57,6 +57,18 @@ class RowsFrom(Config):
 
     share: float = Field(ge=0, lt=1)
     rows: int = Field(gt=0)
+    length: int | None = Field(None, gt=1, description="tokens of a row; the run's sequence_length is a multiple of it")
+
+    def step_from(self, step: int, sequence_length: int) -> RampStep:
+        """The ramp's change at ``step``, counted in rows of ``sequence_length``; ``HerdError`` where it has no whole ones."""
+        length = self.length or sequence_length
+        pieces = sequence_length // length
+        if sequence_length % length or self.rows % pieces:
+            raise HerdError(
+                f"batch: from share {self.share:g} on, {self.rows} rows of {length} tokens are no whole number of rows "
+                f"of {sequence_length}"
+            )
+        return RampStep(step=step, rows=self.rows // pieces, pieces=pieces)
 
 
 class MixFrom(Config):
@@ -108,7 +120,7 @@ class PretrainConfig(Config):
         ramp, step = [], 0
         ends = [following.share for following in self.batch[1:]] + [1.0]
         for stretch, end in zip(self.batch, ends, strict=True):
-            ramp.append(RampStep(step=step, rows=stretch.rows))
+            ramp.append(stretch.step_from(step, self.sequence_length))
             step += self._steps(stretch, end)
         return TrainConfig(
             steps=step,
@@ -130,11 +142,12 @@ class PretrainConfig(Config):
 
     def _steps(self, stretch: RowsFrom, end: float) -> int:
         """Steps of one batch of the ramp, which must have tokens for one; a run without a ramp is rounded up to it."""
-        tokens, batch = (end - stretch.share) * self.tokens, stretch.rows * self.sequence_length
+        length = stretch.length or self.sequence_length
+        tokens, batch = (end - stretch.share) * self.tokens, stretch.rows * length
         steps = round(tokens / batch)
         if steps == 0 and len(self.batch) > 1:
             raise HerdError(
-                f"batch: {stretch.rows} rows of {self.sequence_length} tokens are {batch:,} tokens a step, but from "
+                f"batch: {stretch.rows} rows of {length} tokens are {batch:,} tokens a step, but from "
                 f"share {stretch.share:g} to {end:g} of {self.tokens:,} tokens there are {tokens:,.0f}: never reached"
             )
         return max(steps, 1)
@@ -161,6 +174,7 @@ def pretrain(
     beginning = begin_with(start, derive(config.seed, "weights"), config.sequence_length)
     _check_vocabulary(tokens, tokenizer, beginning.shape, start)
     processes = _processes(mesh, launch, beginning.shape, schedule)
+    check_directory(schedule, beginning.shape, out)
     stream = _stream(config, schedule, tokens)
     held_out: HeldOut = HeldOutLoss(tokens, stream, config, processes)
     source = PretrainSource(stream, schedule.batch, config.micro_tokens, processes.data_index, processes.data_parts)

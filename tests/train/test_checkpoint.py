@@ -11,6 +11,8 @@ from herd.foundation.errors import HerdError
 from herd.train.average import RunningAverage
 from herd.train.checkpoint import Checkpoints, Counters
 
+RUN = {"training": {"seed": 0}, "network": {"dim": 64}}
+
 
 def _parts(seed: int) -> tuple[nn.Module, torch.optim.Optimizer, RunningAverage]:
     torch.manual_seed(seed)
@@ -27,11 +29,11 @@ def _parts(seed: int) -> tuple[nn.Module, torch.optim.Optimizer, RunningAverage]
 
 def test_the_next_step_after_loading_is_the_one_that_would_have_been(tmp_path: Path) -> None:
     model, optimizer, average = _parts(0)
-    checkpoints = Checkpoints(tmp_path, "run")
+    checkpoints = Checkpoints(tmp_path, RUN)
     checkpoints.save(Counters(step=2, tokens=9), model, optimizer, average)
     checkpoints.wait()
     other, other_optimizer, other_average = _parts(1)
-    counters = Checkpoints(tmp_path, "run").load(other, other_optimizer, other_average)
+    counters = Checkpoints(tmp_path, RUN).load(other, other_optimizer, other_average)
     assert (counters.step, counters.tokens) == (2, 9)
     inputs = torch.randn(5, 4)
     for each, its_optimizer in ((model, optimizer), (other, other_optimizer)):
@@ -49,7 +51,7 @@ def _save(checkpoints: Checkpoints, *steps: int) -> None:
 
 
 def test_the_newest_and_every_hundredth_are_kept_and_leftovers_are_removed(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, "run", keep=2, keep_every=100)
+    checkpoints = Checkpoints(tmp_path, RUN, keep=2, keep_every=100)
     (tmp_path / ".00000001.partial").mkdir()
     checkpoints.load(*_parts(0))
     _save(checkpoints, 1, 100, 102, 200, 201, 210)
@@ -60,15 +62,18 @@ def test_the_newest_and_every_hundredth_are_kept_and_leftovers_are_removed(tmp_p
 def test_without_a_checkpoint_nothing_is_touched(tmp_path: Path) -> None:
     model, optimizer, average = _parts(0)
     before = model.weight.clone()
-    assert Checkpoints(tmp_path, "run").load(model, optimizer, average) == Counters()
+    assert Checkpoints(tmp_path, RUN).load(model, optimizer, average) == Counters()
     assert torch.equal(model.weight, before)
 
 
 def test_a_checkpoint_of_another_run_and_a_damaged_one_are_refused(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, "run")
+    checkpoints = Checkpoints(tmp_path, RUN)
     _save(checkpoints, 1, 2)
-    with pytest.raises(HerdError, match="00000002: belongs to a run of another configuration"):
-        Checkpoints(tmp_path, "another").load(*_parts(0))
+    another = Checkpoints(tmp_path, {"training": {"seed": 0}, "network": {"dim": 96}})
+    for refused in (another.check, lambda: another.load(*_parts(0))):
+        with pytest.raises(HerdError, match=r"00000002: belongs to .* network \(network\.dim was 64, now it is 96\);"):
+            refused()
+    checkpoints.check()
     path = tmp_path / "00000002" / "state.safetensors"
     damaged = bytearray(path.read_bytes())
     damaged[-1] ^= 1
@@ -83,7 +88,7 @@ def test_a_checkpoint_of_another_run_and_a_damaged_one_are_refused(tmp_path: Pat
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoints = Checkpoints(tmp_path, "run")
+    checkpoints = Checkpoints(tmp_path, RUN)
     _save(checkpoints, 1)
 
     def full_disk(tensors: object, path: Path) -> None:
@@ -99,7 +104,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch:
 
 def test_what_is_saved_is_the_state_of_the_call_and_not_of_the_writing(tmp_path: Path) -> None:
     model, optimizer, average = _parts(0)
-    checkpoints = Checkpoints(tmp_path, "run")
+    checkpoints = Checkpoints(tmp_path, RUN)
     before = model.weight.clone()
     checkpoints.save(Counters(step=1), model, optimizer, average)
     with torch.no_grad():

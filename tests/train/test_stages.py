@@ -116,3 +116,14 @@ def test_recomputation_is_configured_and_changes_no_byte_of_the_result(
         pretrain(short.model_copy(update={"recompute": kind}), SHAPE, tokens, tokenizer, out, SILENT)
         written[kind] = (out / "model.safetensors").read_bytes()
     assert written["none"] == written["selective"] == written["full"]
+
+
+def test_checkpoints_of_another_network_are_refused_before_one_is_made(
+    artifacts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens, tokenizer = artifacts
+    short = CONFIG.model_copy(update={"tokens": 1024, "average": AverageConfig(), "keep_every": 4})
+    pretrain(short, SHAPE, tokens, tokenizer, tmp_path, SILENT)
+    monkeypatch.setattr("herd.train.beginning.Fresh.whole", None)
+    with pytest.raises(HerdError, match=r"network \(network\.ffn_dim was 64, now it is 96\); remove it to start again"):
+        pretrain(short, replace(SHAPE, ffn_dim=96), tokens, tokenizer, tmp_path, SILENT)
