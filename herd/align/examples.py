@@ -36,8 +36,14 @@ class Example:
 
 
 def encode_dialogue(chat: ChatFormat, row: Mapping[str, Any]) -> Example:
-    """Encodes one row of a dialogues file (``messages`` and, where there are any, ``tools``)."""
+    """Encodes one row of a dialogues file (``messages`` and, where there are any, ``tools``).
+
+    A message with ``trained`` false is read and not learnt: a slip, say, that the next message mends.
+    """
     encoded = encode_messages(chat, row["messages"], row.get("tools") or None)
+    for span in encoded.spans:
+        if span.message is not None and not row["messages"][span.message].get("trained", True):
+            encoded.mask[span.start : span.end] = [False] * (span.end - span.start)
     shifted = zip(encoded.ids[1:], encoded.mask[1:], strict=True)
     return Example(encoded.ids[:-1], [token if trained else IGNORE for token, trained in shifted])
 

@@ -5,10 +5,12 @@
 Every dialogue solves a training task with tools that are really called, and is kept only if the task's verifier finds
 nothing wrong.  A model that has seen each page once would learn to recite; so most pages come a second time as
 *swapped* ones: an invented name, another page's sentence, a third page's details. What such a page says can only be
-read.  Some dialogues are joined to conversations of several turns, and some ask for a fact that stands far back in a
-long text.  Rejects are kept with their reason.
+read.  Some dialogues are joined to conversations of several turns, some ask for a fact that stands far back in a long
+text, and in some the first call fails and is made again; what failed is read and not learnt.  Rejects are kept with
+their reason.
 """
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +42,7 @@ class SynthesisConfig(Config):
     swapped: float = Field(default=1.0, ge=0, le=8, description="swapped pages for every task that reads a page")
     joined: float = Field(default=0.1, ge=0, le=1, description="conversations of several turns for every dialogue")
     turns: int = Field(default=3, ge=2, description="turns of a joined conversation, at most")
+    stumbling: float = Field(default=0.1, ge=0, le=1, description="of the dialogues with code, first with a slip in it")
     readings: int = Field(default=100, ge=0, description="questions about a fact in a long text")
     reading: int = Field(default=4000, ge=100, description="characters of such a text, at most")
     longest: int = Field(default=4500, gt=0, description="characters of a dialogue, at most")
@@ -79,6 +82,7 @@ def synthesise(config: SynthesisConfig, tasks: Path, tools: Tools, out: Path, pr
     asked = list(read_tasks(tasks, "train"))
     random_from(config.seed, "synthesis", "tasks").shuffle(asked)
     drafts, unsolved = _solve_all(config, asked[: config.tasks], tools, progress)
+    drafts += list(_stumbling(config, drafts, tools))
     drafts += list(_joined(config, drafts))
     random_from(config.seed, "synthesis", "order").shuffle(drafts)
     kept, rejected = _judge(config, drafts, Decontaminator.read(tasks / "evaluation_texts.jsonl"))
@@ -179,6 +183,34 @@ def _readings(config: SynthesisConfig, bank: Sequence[_Page]) -> Iterator[_Draft
         question, answer = long_question(texts, characters, chance)
         messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         yield _Draft(messages, [], f"reading-{number}", "reading", "reading")
+
+
+def _stumbling(config: SynthesisConfig, drafts: Sequence[_Draft], tools: Tools) -> Iterator[_Draft]:
+    """Dialogues whose code is first run with a slip in it and fails, then as it should be (paper, section 4.3.5)."""
+    chance = random_from(config.seed, "synthesis", "stumble")
+    for draft in drafts:
+        place = next((number for number, message in enumerate(draft.messages) if _is_code(message)), None)
+        if place is None or draft.make != "solved" or chance.random() >= config.stumbling:
+            continue
+        right = draft.messages[place]["tool_calls"][0]
+        code = json.loads(right["function"]["arguments"])["code"]
+        question = str(next(message["content"] for message in draft.messages if message["role"] == "user"))
+        wrong = chance.choice((f"{code} {chance.choice(question.split())}", code[: -chance.randint(1, 3)]))
+        result = tools["python"](wrong)
+        if not result.startswith("failed"):
+            continue
+        function = {"name": "python", "arguments": json.dumps({"code": wrong}, ensure_ascii=False)}
+        call = {"id": f"{right['id']}_failed", "type": "function", "function": function}
+        failed: list[Message] = [
+            {"role": "assistant", "content": None, "tool_calls": [call], "trained": False},
+            {"role": "tool", "tool_call_id": call["id"], "content": result},
+        ]
+        messages = [*draft.messages[:place], *failed, *draft.messages[place:]]
+        yield replace(draft, messages=messages, task=f"{draft.task}-stumbled", make="stumbled")
+
+
+def _is_code(message: Message) -> bool:
+    return any(call["function"]["name"] == "python" for call in message.get("tool_calls") or ())
 
 
 def _letter_of(task: Task) -> str:

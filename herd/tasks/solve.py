@@ -95,9 +95,12 @@ class _Steps:
     def compute(self, code: str) -> str | None:
         """What the interpreter prints for ``code``, or None where it fails; an expression is begun as in the question.
 
-        A single digit is a token that stands everywhere; with the blank, its place can be found.
+        A single digit is a token that stands everywhere; with what stands before it, its place can be found: a blank,
+        or where the question begins with it, the empty line that ends every header.
         """
-        result = self.call("python", self._as_asked(code, f"{code.partition(' ')[0]} "))
+        beginning = f"{code.partition(' ')[0]} "
+        asked_first = self.task.question.startswith(beginning)
+        result = self.call("python", f"\n\n{code}" if asked_first else self._as_asked(code, beginning))
         found = _STDOUT.search(result)
         return found.group(1).strip() if found and result.startswith("completed") else None
 

@@ -1,5 +1,6 @@
 """Synthesis: every dialogue is right by its verifier, swapped pages cannot be remembered, leaks and doubles go."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from herd.align.decontamination import Decontaminator
+from herd.align.examples import encode_dialogue
 from herd.align.synthesis import SynthesisConfig, quality_problem, synthesise
 from herd.foundation.files import read_json, read_jsonl, write_jsonl
 from herd.foundation.progress import Progress
+from herd.model.loss import IGNORE
 from herd.tasks.makers import counting
 from herd.tasks.task import Task
 from herd.tasks.verifiers import NO_RESULTS, verify
+from herd.tokenizer.chat import ChatFormat
 
 PAGES = {
     "json.dumps": "Serialize an object to a JSON formatted string.",
@@ -29,7 +33,10 @@ def search(query: str) -> str:
 
 
 def python(code: str) -> str:
-    return f"completed\n[stdout]{eval(code)}[/stdout]"
+    try:
+        return f"completed\n[stdout]{eval(code)}[/stdout]"
+    except (SyntaxError, NameError) as error:
+        return f"failed\n[stderr]{error}[/stderr]"
 
 
 TOOLS: dict[str, Callable[[str], str]] = {"search": search, "python": python}
@@ -59,7 +66,9 @@ def made(tmp_path: Path) -> Path:
     write_jsonl(tmp_path / "evaluation_texts.jsonl", texts)
     out = tmp_path / "out"
     out.mkdir()
-    synthesise(SynthesisConfig(swapped=3, joined=0.3, same_answer=1.0), tmp_path, TOOLS, out, Progress.silent())
+    synthesise(
+        SynthesisConfig(swapped=3, joined=0.3, same_answer=1.0, stumbling=1.0), tmp_path, TOOLS, out, Progress.silent()
+    )
     return out
 
 
@@ -94,6 +103,23 @@ def test_swapped_pages_put_other_sentences_under_invented_names(made: Path) -> N
             assert re.search(r"\d+", row["messages"][-1]["content"]).group() == str(sentence.count("e"))
     invented = [row["messages"][2]["content"].partition("(")[0] for row in swapped]
     assert sum(name not in PAGES for name in invented) > len(invented) / 2
+
+
+def test_a_slip_is_read_and_mended_and_not_learnt(made: Path, chat: ChatFormat) -> None:
+    stumbled = [row for row in read_jsonl(made / "dialogues.jsonl") if row["make"] == "stumbled"]
+    assert stumbled
+    for row in stumbled:
+        calls = [message for message in row["messages"] if message.get("tool_calls")]
+        slip, mended = calls[-2:]
+        assert [call.get("trained", True) for call in calls] == [True] * (len(calls) - 2) + [False, True]
+        codes = [json.loads(call["tool_calls"][0]["function"]["arguments"])["code"] for call in (slip, mended)]
+        assert row["messages"][row["messages"].index(slip) + 1]["content"].startswith("failed")
+        assert str(eval(codes[1])) == row["messages"][-1]["content"].rstrip(".")
+        example = encode_dialogue(chat, row)
+        said = chat.tokenizer.decode([token for token in example.targets if token != IGNORE])
+        assert f"{codes[0]}<|eom_id|>" not in said
+        assert said.count(f"{codes[1]}<|eom_id|>") == 1
+        assert f"{codes[0]}<|eom_id|>" in chat.tokenizer.decode(example.tokens)
 
 
 def test_no_kept_dialogue_holds_a_reference_answer(made: Path) -> None:
