@@ -20,10 +20,12 @@ def extract(
     """Print the main text of one HTML page; as JSON with its title, author, date, language and links."""
     import json
 
+    from herd.corpus.extract import MOST_BYTES
     from herd.corpus.extract import extract as read
     from herd.foundation.errors import HerdError
 
-    found = read(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes(), url)
+    with sys.stdin.buffer if file == "-" else Path(file).open("rb") as stream:
+        found = read(stream.read(MOST_BYTES + 1), url)
     if found.refused:
         raise HerdError(f"{'standard input' if file == '-' else file}: {found.refused}")
     names = ("title", "author", "date", "language", "text", "links")

@@ -22,6 +22,7 @@ from herd.corpus.pages import Page
 from herd.corpus.pydoc_pages import is_pydoc, pydoc_text, pydoc_title
 
 _MOST_CHARACTERS = 20_000_000
+MOST_BYTES = 4 * _MOST_CHARACTERS  # in any charset these are enough; whoever reads a file needs no byte more than this
 _TOO_LONG = f"longer than {_MOST_CHARACTERS:,} characters"
 _TOO_COSTLY = "its mark-up is too deep or too long to be read"
 _BINARY = "binary data, no HTML"
@@ -65,6 +66,8 @@ def extract(html: bytes | str, url: str | None = None) -> Article:
 
     Bytes are decoded as a browser would.  Whatever they are, this does not fail: see ``Extracted.refused``.
     """
+    if len(html) > MOST_BYTES:
+        return Article("", refused=_TOO_LONG)
     decoded = decode_html(html) if isinstance(html, bytes) else html
     found = _content(decoded, url or "", "") if decoded is not None else _BINARY
     if isinstance(found, str):

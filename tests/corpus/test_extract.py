@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import json
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -243,6 +244,15 @@ def test_the_whole_of_a_page_by_one_call() -> None:
     lists = "## Usage\n\n- one thing\n- \\- another\n\n````\nx = ```\n````"
     assert f"{lists}\n\n{table}\n\n\\# no heading" in found.markdown
     assert extract(b"\x89PNG\r\n\x1a\n\0\0").refused == "binary data, no HTML"
+
+
+def test_a_file_without_end_is_refused() -> None:
+    """No more of it is read than a page may have."""
+    done = subprocess.run(
+        [sys.executable, "-m", "herd", "extract", "/dev/zero"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "longer than 20,000,000 characters" in done.stderr
 
 
 def test_speed_is_above_a_low_floor(bench: ModuleType) -> None:
