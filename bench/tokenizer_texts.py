@@ -7,7 +7,7 @@ Each line of a file is an object with a ``text``, or else its longest string cou
 import gzip
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _BLOCKS = (
@@ -60,3 +60,18 @@ def long_runs() -> Iterator[tuple[str, str]]:
         yield "long runs", (unit * 50_001)[:50_001] + "x"
     for length in (399_999, 400_000, 400_001, 900_000):
         yield "long runs", ("The cat's 12345 words,\n  naïve. " * 40_000)[:length]
+
+
+def special_names(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yields ("special", text): names of control tokens as a user may write them, whole, in a text, and broken."""
+    for name in names:
+        yield from (("special", text) for text in (name, f"a {name} b\n{name}", name[:-1], f"<{name}>", name * 3))
+
+
+def every_character(at_once: int = 64) -> Iterator[tuple[str, str]]:
+    """Yields ("characters", text): some code points in turn, each in eight contexts, until all have been."""
+    contexts = ("{}", "a{}", "{}a", "1{}1", " {} ", "\n{}", "'{}s", "{}{}a 1")
+    letters = [chr(code) for code in range(0x110000) if not 0xD800 <= code <= 0xDFFF]
+    for start in range(0, len(letters), at_once):
+        some = letters[start : start + at_once]
+        yield "characters", " ".join(context.format(letter, letter) for letter in some for context in contexts)

@@ -3,6 +3,7 @@
 Public modules:
     tokenizer      ``Tokenizer``: load, encode, decode, save; byte-level BPE, 256 control tokens
     bpe            ``train_bpe`` and the stage ``train_tokenizer``
+    fast           the fast encoder for much text, where its extra is installed
     extend         ``extend_vocabulary`` and the stage ``extend_tokenizer``: more languages, the base as it was
     chat           ``ChatFormat``: messages to ids, loss masks and spans, and generated ids back to messages
     dialects       the dialects of the chat format by name; ``functions`` describes tools in them

@@ -231,7 +231,7 @@ def write(directory: Path, ranks: Mapping[bytes, int], special_tokens: Sequence[
     """Writes all four files, each atomically."""
     write_ranks(directory, ranks)
     added = [_added_token(name, len(ranks) + index) for index, name in enumerate(special_tokens)]
-    write_json(directory / JSON_FILE, _tokenizer_json(ranks, added))
+    write_json(directory / JSON_FILE, tokenizer_json(ranks, added))
     names = {"bos_token": special.BEGIN_OF_TEXT, "eos_token": special.END_OF_TEXT, "pad_token": special.PAD}
     names = {role: name for role, name in names.items() if name in special_tokens}
     _write_settings(directory, added, names, {"chat_template": chat_template(dialect)})
@@ -281,7 +281,8 @@ def _added_token(name: str, token_id: int) -> dict[str, Any]:
     return {"id": token_id, "content": name, **plain}
 
 
-def _tokenizer_json(ranks: Mapping[bytes, int], added: list[dict[str, Any]]) -> dict[str, Any]:
+def tokenizer_json(ranks: Mapping[bytes, int], added: list[dict[str, Any]]) -> dict[str, Any]:
+    """The contents of ``tokenizer.json`` for ranks and control tokens, these as the library describes them."""
     vocabulary = {token_text(token): rank for token, rank in sorted(ranks.items(), key=lambda item: item[1])}
     return {
         "version": "1.0",

@@ -94,6 +94,10 @@ class SentencePieceTokenizer(Tokenizer):
         check_text(text)
         return self._encode(f" {text}" if text else "")
 
+    def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """``encode_array`` of every text."""
+        return [self.encode_array(text) for text in texts]
+
     def encode_continuation(self, text: str) -> list[int]:
         """Ids of plain text without a space before it."""
         check_text(text)

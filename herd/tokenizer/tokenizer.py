@@ -10,7 +10,7 @@ texts and long runs, and errors that say what is wrong.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,15 @@ import tiktoken
 from herd.foundation.errors import HerdError
 from herd.tokenizer import files, special
 from herd.tokenizer.dialects import dialect_of
+from herd.tokenizer.fast import FastEncoder
 
 _CHUNK_CHARACTERS = 400_000
 """Longest text handed to the native encoder at once (fact sheet 3.4)."""
 _RUN_CHARACTERS = 25_000
 """Longest run of only whitespace, or only other characters; longer ones are cut (fact sheet 3.4)."""
+
+_MUCH_TEXT = 2_000_000
+"""Characters through ``encode_arrays`` from which on the fast encoder is used."""
 
 _SPACE = re.compile(r"\s")
 _OTHER = re.compile(r"\S")
@@ -71,6 +75,7 @@ class Tokenizer:
         files.check_ranks(ranks, "the ranks")
         dialect_of(dialect)
         self._ranks = dict(ranks)
+        self._characters = 0
         self.dialect = dialect
         self.special: dict[str, int] = {name: len(ranks) + index for index, name in enumerate(special_tokens)}
         self._encoding = tiktoken.Encoding(
@@ -182,6 +187,26 @@ class Tokenizer:
         parts = (text,) if _is_short(text) else split_for_encoding(text)
         arrays = [self._encoding.encode_to_numpy(part, disallowed_special=()) for part in parts]
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+    def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """``encode_array`` of every text, for much text: by ``fast.FastEncoder`` where that is installed.
+
+        It is made once so much text has come that making it pays; the ids are the same before and after.
+        """
+        self._characters += sum(map(len, texts))
+        fast = self._fast if self._characters >= _MUCH_TEXT else None
+        if fast is None:
+            return [self.encode_array(text) for text in texts]
+        parts = [list(split_for_encoding(text)) if fast.knows(text) else [] for text in texts]
+        ids = iter(fast.encode([part for of_text in parts for part in of_text]))
+        return [
+            np.concatenate([next(ids) for _ in of_text]) if of_text else self.encode_array(text)
+            for text, of_text in zip(texts, parts, strict=True)
+        ]
+
+    @cached_property
+    def _fast(self) -> FastEncoder | None:
+        return FastEncoder.of(self.ranks)
 
     def encode_continuation(self, text: str) -> list[int]:
         """Ids of plain text that goes on from other text; only SentencePiece begins a text in its own way."""

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ _DEFAULT_DOMAIN = "general"
 _PLAN_FILE = "plan.json"
 _SIZES_FILE = "sizes.json"
 _LARGEST_UINT16 = 1 << 16
+_DOCUMENTS_AT_ONCE = 100
 
 
 class TokenizeConfig(Config):
@@ -197,14 +199,15 @@ def write_part(part: Part, tokenizer: Tokenizer, out: Path) -> None:
     columns: dict[str, _Column] = defaultdict(_Column)
     begin, end = (np.array([token], dtype=dtype) for token in (tokenizer.bos_id, tokenizer.eos_id))
     optional = ("id", "domain", "quality")
-    for row in read_document_file(part.path, ("text",), optional=optional, first=part.first, count=part.count):
-        text = row["text"] or ""
-        ids = tokenizer.encode_array(text).astype(dtype)
-        column = columns[row.get("domain") or _DEFAULT_DOMAIN]
-        column.tokens.append(np.concatenate([begin, ids, end]))
-        column.ids.append(str(row.get("id", "")))
-        column.quality.append(float(row.get("quality") or 0.0))
-        column.sizes.add(Sizes(1, len(text), len(text.encode()), len(ids) + 2))
+    rows = read_document_file(part.path, ("text",), optional=optional, first=part.first, count=part.count)
+    while some := list(islice(rows, _DOCUMENTS_AT_ONCE)):
+        texts = [row["text"] or "" for row in some]
+        for row, text, ids in zip(some, texts, tokenizer.encode_arrays(texts), strict=True):
+            column = columns[row.get("domain") or _DEFAULT_DOMAIN]
+            column.tokens.append(np.concatenate([begin, ids.astype(dtype), end]))
+            column.ids.append(str(row.get("id", "")))
+            column.quality.append(float(row.get("quality") or 0.0))
+            column.sizes.add(Sizes(1, len(text), len(text.encode()), len(ids) + 2))
     with atomic_directory(out / part.name) as directory:
         for domain, column in columns.items():
             np.concatenate(column.tokens).tofile(directory / f"{domain}.bin")
