@@ -1,7 +1,7 @@
 """A forecast that can be held to account: the loss of a larger budget's best size, beside the run that measured it.
 
     forecast = forecast_run(Path("laws/runs.csv"), 3e12, {"1m": 853_120, "2m": 1_900_000}, batch_tokens=256)
-    forecast.losses["line"]["loss"], replace(forecast, measured=1.83).errors["line"]
+    forecast.losses["chosen"]["loss"], replace(forecast, measured=1.83).errors["chosen"]
 
 ``herd scale run`` with ``check=[10, 30]`` writes the forecast of ten and of thirty times its largest budget, makes both
 runs, and prints by how much each law was wrong.

@@ -27,6 +27,8 @@ from herd.scaling.laws import (
 )
 
 LOSS_FORMS: tuple[LossForm, ...] = get_args(LossForm)
+# Laws without a floor are asked for losses up to this many times the largest budget.
+_NEAR = 100
 _RESAMPLES = 60
 # The parametric law counts as identified where the exponents' intervals keep within a factor of this, ...
 _WIDEST = 3.0
@@ -83,8 +85,9 @@ def _isoflop(points: Sequence[Point], at: float | None, seed: int, warnings: lis
         "optima": optima,
     }
     if at is not None:
-        losses = {form: _loss(*forecast_least_loss(points, at, form, seed)) for form in LOSS_FORMS}
-        fit["at"] = _optimum(fit, at) | losses["line"] | {"losses": losses}
+        near = at <= _NEAR * max(point.budget for point in points)
+        losses = {form: _loss(*forecast_least_loss(points, at, form, seed)) for form in LOSS_FORMS if near}
+        fit["at"] = _optimum(fit, at) | {"losses": losses}
     return fit
 
 
@@ -128,7 +131,7 @@ def _parametric(points: Sequence[Point], at: float | None, seed: int, warnings: 
     if at is not None:
         low, high = _interval([draw.least_loss(at) for draw in draws])
         loss = _loss(law.least_loss(at), low, high)
-        fit["at"] = _optimum(fit, at) | loss | {"losses": {"parametric": loss}}
+        fit["at"] = _optimum(fit, at) | {"losses": {"parametric": loss}}
     return fit
 
 
