@@ -55,11 +55,10 @@ class PretrainSource:
         rows = self.ramp.rows(step) // self.parts
         first = self.ramp.rows_before(step) + self.part * rows
         numbers = range(first, first + rows)
-        samples = [self.stream.sample(number) for number in numbers]
-        return [
-            sample_batch(samples[start : start + self._micro_rows])
-            for start in range(0, len(samples), self._micro_rows)
-        ]
+        pieces = self.ramp.pieces(step)
+        samples = [piece for number in numbers for piece in self.stream.sample(number).cut(pieces)]
+        micro_rows = self._micro_rows * pieces
+        return [sample_batch(samples[start : start + micro_rows]) for start in range(0, len(samples), micro_rows)]
 
 
 def held_out_batches(

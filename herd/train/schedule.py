@@ -48,10 +48,14 @@ class RampStep(Config):
 
     step: int = Field(ge=0)
     rows: int = Field(gt=0)
+    pieces: int = Field(default=1, gt=0, description="shorter rows into which each of them is cut")
 
 
 class BatchRamp(Config):
-    """Rows of each step: small batches learn faster early on, large ones are steadier later (section 3.4)."""
+    """Rows of each step: small batches learn faster early on, large ones are steadier later (section 3.4).
+
+    The paper's rows grow too, from 4,096 to 8,192 tokens.  Here the longest give the count, and early ones are cut.
+    """
 
     ramp: tuple[RampStep, ...] = (RampStep(step=0, rows=8),)
 
@@ -69,7 +73,14 @@ class BatchRamp(Config):
 
     def rows(self, step: int) -> int:
         """Rows of one step."""
-        return next(change.rows for change in reversed(self.ramp) if change.step <= step)
+        return self._at(step).rows
+
+    def pieces(self, step: int) -> int:
+        """Shorter rows into which each row of one step is cut."""
+        return self._at(step).pieces
+
+    def _at(self, step: int) -> RampStep:
+        return next(change for change in reversed(self.ramp) if change.step <= step)
 
     def rows_before(self, step: int) -> int:
         """Rows of all steps before ``step``: the number of the step's first sample."""

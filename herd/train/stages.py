@@ -57,10 +57,12 @@ class RowsFrom(Config):
 
     share: float = Field(ge=0, lt=1)
     rows: int = Field(gt=0)
-    length: int | None = Field(None, gt=1, description="tokens of a row; the run's sequence_length is a multiple of it")
+    length: int | None = Field(
+        default=None, gt=1, description="tokens of a row; the run's sequence_length is a multiple of it"
+    )
 
     def step_from(self, step: int, sequence_length: int) -> RampStep:
-        """The ramp's change at ``step``, counted in rows of ``sequence_length``; ``HerdError`` where it has no whole ones."""
+        """The ramp's change at ``step`` in whole rows of ``sequence_length``; ``HerdError`` where it has none."""
         length = self.length or sequence_length
         pieces = sequence_length // length
         if sequence_length % length or self.rows % pieces:

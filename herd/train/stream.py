@@ -55,6 +55,18 @@ class Sample:
     lengths: list[int]
     domain: str
 
+    def cut(self, pieces: int) -> "list[Sample]":
+        """The sample as so many shorter ones of equal length; its inputs stay inputs of one of them each."""
+        if pieces == 1:
+            return [self]
+        size, ends = (len(self.tokens) - 1) // pieces, np.cumsum(self.lengths)
+        cut = []
+        for start in range(0, size * pieces, size):
+            within = np.clip(np.concatenate([[start], ends]) - start, 0, size + 1)
+            lengths = [int(length) for length in np.diff(within) if length]
+            cut.append(Sample(self.tokens[start : start + size + 1], lengths, self.domain))
+        return cut
+
 
 class Mix(Config):
     """Which documents a stage trains on, and in which proportions."""

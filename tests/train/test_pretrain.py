@@ -80,6 +80,20 @@ def test_an_epoch_of_batches_holds_every_transition_once(shard: TokenShard) -> N
     assert seen == expected
 
 
+def test_rows_cut_into_pieces_hold_every_transition_once_and_no_longer_document(shard: TokenShard) -> None:
+    stream = TokenStream([Source(shard, 1.0)], 4, 115)
+    ramp = BatchRamp(ramp=(RampStep(step=0, rows=1, pieces=5), RampStep(step=1, rows=1)))
+    [cut], [whole] = (PretrainSource(stream, ramp, micro_tokens=115).batches(step) for step in (0, 1))
+    check_shape(cut)
+    assert len(cut.tokens_N) == len(whole.tokens_N) == 115
+    assert max(whole.lengths) > 23 == max(cut.lengths)
+    assert np.cumsum(cut.lengths).tolist()[-1] == 115
+    assert {23, 46, 69, 92} <= set(np.cumsum(cut.lengths).tolist())
+    documents = [shard.document(number).tolist() for number in range(len(shard))]
+    expected = Counter(pair for each in documents for pair in pairwise(each))
+    assert Counter(pairs(cut)) == Counter(pairs(whole)) == expected
+
+
 def test_the_ramp_takes_the_next_samples_and_skips_none(shard: TokenShard) -> None:
     stream = TokenStream([Source(shard, 1.0)], 4, 8)
     ramp = BatchRamp(ramp=(RampStep(step=0, rows=2), RampStep(step=3, rows=5)))

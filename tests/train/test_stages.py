@@ -80,6 +80,17 @@ def test_a_curriculum_changes_the_mix_at_its_step_and_is_refused_where_it_has_no
         PretrainConfig(tokens=1, curriculum=[{"share": 0.5, "mix": {}}, {"share": 0.2, "mix": {}}])
 
 
+def test_rows_may_begin_short_and_keep_the_tokens() -> None:
+    ramp = (RowsFrom(share=0, rows=4, length=32), RowsFrom(share=0.5, rows=4))
+    schedule = CONFIG.model_copy(update={"batch": ramp}).schedule()
+    assert [(step.step, step.rows, step.pieces) for step in schedule.batch.ramp] == [(0, 2, 2), (78, 4, 1)]
+    assert abs(schedule.tokens() - CONFIG.tokens) <= 4 * 64
+    for rows, length in ((3, 32), (4, 24), (4, 128)):
+        wrong = CONFIG.model_copy(update={"batch": (RowsFrom(share=0, rows=rows, length=length),)})
+        with pytest.raises(HerdError, match=f"{rows} rows of {length} tokens are no whole number of rows of 64"):
+            wrong.schedule()
+
+
 def test_a_batch_that_the_ramp_cannot_reach_is_refused_with_its_numbers() -> None:
     late = CONFIG.model_copy(update={"batch": (RowsFrom(share=0, rows=2), RowsFrom(share=0.9, rows=64))})
     sentence = "64 rows of 64 tokens are 4,096 tokens a step, but from share 0.9 to 1 of 20,000 tokens there are 2,000"
