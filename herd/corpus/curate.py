@@ -226,7 +226,8 @@ def _compare(run: _Run, engine: Engine) -> tuple[Ledger, QualityModel, dict[str,
             f"{run.funnel.documents} documents came through the rules, {len(ledger.ids)} are on the disk"
         )
     if not ledger.ids:
-        raise HerdError(f"{run.pages}: no document is left after the rules that look at one page at a time")
+        why = f"most of its pages went for: {run.funnel.commonest()}"
+        raise HerdError(f"{run.pages}: no document is left after the rules that look at one page at a time; {why}")
     with run.progress.task("curate: compare documents", total=3, unit="steps") as task:
         divergences, far = find_outliers(run.config, run.work, ledger)
         removed = ledger.reject(far, "divergence", "words unlike those of its domain")

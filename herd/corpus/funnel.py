@@ -88,3 +88,8 @@ class Funnel:
         """Looks at steps that are still under way, by what came through each and what did not."""
         for step, reasons in removed.items():
             self._odd.check(step, kept[step] + reasons.total(), reasons, _EARLY)
+
+    def commonest(self) -> str:
+        """The reason for which most documents went so far, with their number."""
+        counts = sum((Counter(step["removed"]) for step in self.steps), Counter[str]())
+        return ", ".join(f"{reason} ({count:,})" for reason, count in counts.most_common(1)) or "nothing"
