@@ -51,10 +51,13 @@ def decide_compile(mode: CompileMode, flops: float, device: str = "cpu") -> str 
     return compiler_available(device)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` compiled once for all sizes of its tensors, and anew for each shape of network."""
+def compiled(function: Callable[..., Any], never_eager: bool = False) -> Callable[..., Any]:
+    """``function`` compiled once for all sizes of its tensors, and anew for each shape of network.
+
+    ``never_eager``: an error where the compiler would give up and run it as it is.
+    """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _COMPILED_SHAPES)
-    return torch.compile(function, dynamic=True)
+    return torch.compile(function, dynamic=True, fullgraph=never_eager)
 
 
 class CompiledLayers:

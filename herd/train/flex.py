@@ -101,4 +101,4 @@ def _in_order(table_QK: Tensor) -> tuple[Tensor, Tensor]:
 def _kernel(device: str) -> Callable[..., Any]:
     """FlexAttention, compiled once for all numbers of tokens; eager on a CPU, where only tests come."""
     kernel: Callable[..., Any] = flex_attention
-    return compiled(kernel) if device == "cuda" else kernel
+    return compiled(kernel, never_eager=True) if device == "cuda" else kernel

@@ -115,12 +115,17 @@ def test_a_cpu_keeps_the_loop_and_a_batch_says_where_it_is() -> None:
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_one_compilation_serves_all_lengths() -> None:
-    kernel = flex.compiled(flex.flex_attention)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_compilation_serves_all_lengths_under_autocast_too(dtype: torch.dtype) -> None:
+    kernel = flex.compiled(flex.flex_attention, never_eager=True)
     torch._dynamo.utils.counters.clear()
+    close = {"atol": 2e-6, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 2e-2, "rtol": 2e-2}
     for lengths in (LENGTHS, [200, 100], [77, 12, 511]):
         attend = tiled(lengths)
         attend._kernel = kernel
-        q, k, v = inputs(sum(lengths))
-        torch.testing.assert_close(attend(0, q, k, v), DocumentAttention(lengths)(0, q, k, v), atol=2e-6, rtol=1e-5)
+        exact = inputs(sum(lengths))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype != torch.float32):
+            out = attend(0, *(x.to(dtype) for x in exact))
+        assert out.dtype == dtype
+        torch.testing.assert_close(out.float(), DocumentAttention(lengths)(0, *exact), **close)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
