@@ -35,8 +35,8 @@ class OddConfig(Config):
 
     def check(self, step: str, entered: int, removed: Counter[str], times: int = 1) -> None:
         """Raises ``HerdError`` where so much is odd; ``times`` is how many times more documents it takes to tell."""
-        limits: Mapping[str, float] = {**self.steps}
-        limit, gone = limits.get(step, self.most_removed), removed.total()
+        limit = next((own for name, own in self.steps.items() if name == step), self.most_removed)
+        gone = removed.total()
         if entered >= self.least_documents * times and gone > limit * entered:
             (reason, count), *_ = removed.most_common(1)
             raise HerdError(
