@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 Kinds = NDArray[np.uint16]
 
-ALPHABETIC, ALPHANUMERIC, SPACE, WORD, UNSPACED, SYMBOL, LATIN, BEFORE_CODE, AFTER_WORD = (1 << n for n in range(9))
+ALPHABETIC, ALPHANUMERIC, SPACE, WORD, UNSPACED, SYMBOL, LATIN, BEFORE_CODE, AFTER_WORD, DECIMAL = (
+    1 << n for n in range(10)
+)
 _KNOWN = 1 << 15
 
 # Scripts written without spaces: each character is a word of its own.
@@ -38,6 +40,7 @@ _TESTS: dict[int, Callable[[str], bool]] = {
     # What makes the letters behind it part of an expression, and what may follow a word of prose.
     BEFORE_CODE: _pattern(r"[\w.(=]"),
     AFTER_WORD: _pattern(r"[\s,;:.!?)]"),
+    DECIMAL: str.isdecimal,  # what \d matches
 }
 _TABLE = np.zeros(0x110000, dtype=np.uint16)
 
@@ -62,3 +65,15 @@ def kinds_of(codes: NDArray[np.uint8] | NDArray[np.uint32]) -> Kinds:
             _TABLE[code] = _KNOWN | sum(bit for bit, test in _TESTS.items() if test(chr(code)))
         found = _TABLE[codes]
     return found
+
+
+class Digits:
+    """Where the decimal digits of a text are, which tells most patterns of numbers that they need not look."""
+
+    def __init__(self, text: str) -> None:
+        self._places = np.flatnonzero(kinds(text) & DECIMAL)
+
+    def crowd(self, count: int, reach: int) -> bool:
+        """Whether ``count`` of them anywhere lie so close that the last is at most ``reach`` behind the first."""
+        runs = max(len(self._places) - count + 1, 0)
+        return bool((self._places[len(self._places) - runs :] - self._places[:runs] <= reach).any())

@@ -141,7 +141,8 @@ def _portions(
     addresses: list[tuple[str, str | None, str]] = []
     for shard in shards:
         try:
-            table = pq.read_table(shard, columns=["id", "url", "date", "content"])
+            with pq.ParquetFile(shard) as file:
+                table = file.read(["id", "url", "date", "content"], use_threads=False)
         except (OSError, pa.ArrowInvalid) as error:
             raise HerdError(f"{shard}: not readable as pages ({error})") from None
         sizes.append(pc.utf8_length(table["content"]).to_numpy().astype(np.int64))

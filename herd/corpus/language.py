@@ -10,6 +10,7 @@ a small relative (Galician beside Portuguese) and nothing longer.
 import functools
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from herd.foundation.config import Config
@@ -78,7 +79,7 @@ def _prose_lines(window: str, characters: int) -> str:
 def identify(text: str, config: LanguageConfig = LanguageConfig()) -> Language:  # noqa: B008 - frozen
     """The language of ``text``; ``und`` where there are too few letters or the probability is below the minimum."""
     sample = prose_sample(text, config.sample_characters)
-    if len(_LETTER.findall(sample)) < config.minimum_letters:
+    if len(list(islice(_LETTER.finditer(sample), config.minimum_letters))) < config.minimum_letters:
         return Language(UNDETERMINED, 0.0)
     code, confidence = _identifier().classify(sample)
     return Language(code if confidence >= config.minimum_confidence else UNDETERMINED, float(confidence))

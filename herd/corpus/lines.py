@@ -8,7 +8,6 @@ with the smallest key keeps its copy.  Counting is spread over partitions on the
 time.
 """
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,14 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from herd.corpus.characters import ALPHANUMERIC, code_points, kinds_of
 from herd.corpus.words import Hashes, hash_text
 from herd.foundation.config import Config
 
-_DIGITS = str.maketrans("123456789", "000000000")
-_ASCII = {
-    code: chr(code).lower() if chr(code).isalpha() else "0" if chr(code).isdigit() else " " for code in range(128)
-}
-_WORD = re.compile(r"[^\W_]+")
+_SPACE, _LINE_BREAK, _ZERO, _NINE = map(ord, " \n09")
 _SPOOL_ROWS = 1 << 18
 
 
@@ -44,17 +40,20 @@ class LinesConfig(Config):
 
 def line_key(line: str) -> int:
     """Digest of a line's words without case, digits and punctuation, as ccNet's; 0 for a line without letters."""
-    if line.isascii():
-        # Digits are all zeros then, so that what is left of them is letters.
-        words = " ".join(line.translate(_ASCII).split())
-        return hash_text(words) if words.strip("0 ") else 0
-    found = _WORD.findall(line.casefold().translate(_DIGITS))
-    return hash_text(" ".join(found)) if any(not word.isdigit() for word in found) else 0
+    return line_keys(line)[0]
 
 
 def line_keys(text: str) -> list[int]:
     """The key of every line of ``text``."""
-    return [line_key(line) for line in text.split("\n")]
+    codes = code_points(text.casefold())
+    plain = np.where((codes > _ZERO) & (codes <= _NINE), _ZERO, codes)
+    plain[((kinds_of(codes) & ALPHANUMERIC) == 0) & (codes != _LINE_BREAK)] = _SPACE
+    lines = plain.astype("<u4").tobytes().decode("utf-32-le").split("\n")
+    return [_key(line.split()) for line in lines]
+
+
+def _key(words: list[str]) -> int:
+    return hash_text(" ".join(words)) if any(not word.isdigit() for word in words) else 0
 
 
 class LineCounts:

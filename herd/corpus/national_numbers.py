@@ -20,6 +20,8 @@ from stdnum.it import codicefiscale
 from stdnum.pt import nif
 from stdnum.th import pin
 
+from herd.corpus.characters import Digits
+
 _CONTEXT_CHARACTERS = 60
 
 
@@ -75,14 +77,13 @@ _NUMBERS = (
 )  # fmt: skip
 
 
-# Every form but one holds seven digits with at most one sign between two of them, which most texts do not.
-_DIGITS = re.compile(r"\d(?:[ .-]?\d){6}")
 _OF_LETTERS = tuple(number for number in _NUMBERS if number.valid is codicefiscale.is_valid)
 
 
 def find_national(text: str) -> Iterator[tuple[int, int]]:
     """Where the numbers begin and end, country by country."""
-    for number in _NUMBERS if _DIGITS.search(text) else _OF_LETTERS:
+    # Every form but one holds seven digits with at most one sign between two of them, which most texts do not.
+    for number in _NUMBERS if Digits(text).crowd(7, 12) else _OF_LETTERS:
         for match in number.pattern.finditer(text):
             if _is_said(number, text, match.start()) and number.valid(match.group()):
                 yield match.span()

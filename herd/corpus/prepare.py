@@ -8,6 +8,7 @@ too, so that they can decide without reading the text again.
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +130,17 @@ def _write(rows: list[Row], schema: pa.Schema, path: Path) -> None:
 
 def _pages(portion: Portion) -> list[Page]:
     try:
-        names = ["id", *page_columns(pq.read_schema(portion.shard))]
-        table = pq.read_table(portion.shard, columns=names).slice(portion.start, portion.stop - portion.start)
+        table = _shard(portion.shard, portion.shard.stat().st_mtime_ns)
     except (OSError, pa.ArrowInvalid) as error:
         raise HerdError(f"{portion.shard}: not readable as Parquet ({error})") from None
-    return [stored_page(row) for row in table.to_pylist()]
+    return [stored_page(row) for row in table.slice(portion.start, portion.stop - portion.start).to_pylist()]
+
+
+@lru_cache(maxsize=1)
+def _shard(path: Path, _changed: int) -> pa.Table:
+    """The pages of a shard, which is held for the portions that follow from it."""
+    with pq.ParquetFile(path) as file:
+        return file.read(["id", *page_columns(file.schema_arrow)], use_threads=False)
 
 
 def _row(page: Page, text: str) -> Row:

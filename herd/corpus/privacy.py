@@ -17,6 +17,7 @@ import phonenumbers
 from stdnum import iban, luhn
 from stdnum.us import ssn
 
+from herd.corpus.characters import Digits
 from herd.corpus.national_numbers import find_national
 from herd.foundation.config import Config
 
@@ -94,6 +95,7 @@ _EXAMPLE_DOMAIN = re.compile(
     r"|(?:my|your)?(?:company|domain|host)\.(?:com|org|net))$"
 )
 _IPV4 = re.compile(r"\d(?<![\w.:-]\d)\d{0,2}(?:\.\d{1,3}){3}(?![\w-])(?!\.\d)")
+_IPV4_SIGN = re.compile(r"\.\d{1,3}\.\d{1,3}\.\d")
 _IPV6_SIGN = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::|[0-9A-Fa-f]{1,4})(?::?[0-9A-Fa-f]{1,4}){0,6}(?![\w:])")
 _WELL_KNOWN = frozenset(
@@ -138,6 +140,7 @@ _ASSIGNED = re.compile(r"[:=]\s{0,4}['\"]([^'\"\s]{16,200})['\"]")
 _SECRET_NAME = re.compile(
     r"(?:api[_-]?key|secret(?:[_-]?key)?|access[_-]?token|auth[_-]?token|password|passwd)['\"]?\s{0,4}$", re.IGNORECASE
 )
+_PARTS_OF_NAMES = ("key", "secret", "token", "passw")  # one of them stands in each of these names
 
 
 def _emails(text: str) -> Iterator[Finding]:
@@ -151,7 +154,8 @@ def _emails(text: str) -> Iterator[Finding]:
 
 
 def _addresses(text: str) -> Iterator[Finding]:
-    for pattern in (_IPV4, _IPV6) if _IPV6_SIGN.search(text) else (_IPV4,):
+    signs = ((_IPV4_SIGN, _IPV4), (_IPV6_SIGN, _IPV6))
+    for pattern in (pattern for sign, pattern in signs if sign.search(text)):
         for match in pattern.finditer(text):
             before = text[max(match.start() - 12, 0) : match.start()]
             if _is_personal_address(match.group(), before):
@@ -205,7 +209,8 @@ def _secrets(text: str) -> Iterator[Finding]:
         if sign in text:
             for match in pattern.finditer(text):
                 yield Finding(match.start(), match.end(), "KEY")
-    for match in _ASSIGNED.finditer(text):
+    folded = text.casefold()
+    for match in _ASSIGNED.finditer(text) if any(part in folded for part in _PARTS_OF_NAMES) else ():
         value = match.group(1)
         if _SECRET_NAME.search(text[max(match.start() - 30, 0) : match.start()]) and _looks_random(value):
             yield Finding(match.start(1), match.end(1), "KEY")
@@ -266,14 +271,13 @@ def find_private(text: str, config: PrivacyConfig = PrivacyConfig()) -> list[Fin
     """All findings in order of position, none overlapping; keys win over accounts, accounts over phones."""
     searches: list[Callable[[str], Iterator[Finding]]] = [_secrets, _emails]
     if any(digit in text for digit in "0123456789"):
-        searches += [
-            _accounts,
-            _national,
-            _cards,
-            _social_security,
-            _addresses,
-            lambda text: _phones(text, config.phone_regions),
-        ]
+        digits = Digits(text)
+        # A number has so many digits, each at most one or more signs behind the one before.
+        searches += [_accounts, _national]
+        searches += [_cards] if digits.crowd(12, 22) else []
+        searches += [_social_security] if digits.crowd(9, 10) else []
+        searches.append(_addresses)
+        searches += [lambda text: _phones(text, config.phone_regions)] if digits.crowd(7, 36) else []
     taken: list[Finding] = []
     covered: set[int] = set()
     for search in searches:
