@@ -8,7 +8,7 @@ as those of a ``mesh``.  What goes wrong, where:
 - ``kill_at``: every process ends itself with SIGKILL before it makes the batch of that step; with ``rank``, only that
   one does.  ``kill_past``: all are killed ``pause`` seconds after that step has begun, wherever they are then.
 - ``hang_at``: process ``rank`` sleeps there for ever.  ``limit_at``: from there on it cannot write files of 1 kB.
-- ``stop_at``: process ``rank`` gets SIGTERM there.
+- ``stop_at``: process ``rank`` gets SIGTERM there.  ``poison_at``: there its loss is no number.
 
 ``PLACE/results.json`` holds each launch's exit statuses and what every process said at its end; launches that it holds
 already are not repeated.  Beside
@@ -17,6 +17,7 @@ already are not repeated.  Beside
 """
 
 import json
+import math
 import os
 import resource
 import signal
@@ -36,7 +37,7 @@ from herd.foundation.progress import Progress
 from herd.model.config import ModelConfig
 from herd.model.transformer import Transformer
 from herd.train.average import AverageConfig
-from herd.train.batch import Batch
+from herd.train.batch import Batch, LossFunction, LossParts
 from herd.train.loop import TrainConfig, train
 from herd.train.parallel.launch import Alone, launched
 from herd.train.parallel.mesh import Mesh, MeshConfig
@@ -57,6 +58,16 @@ class FaultySource(PretrainSource):
         super().__init__(PackedRows(), RAMP, 2 * LENGTH, processes.data_index, processes.data_parts)  # type: ignore[arg-type]
         self._fault = fault if fault.get("rank", rank) == rank else {}
         self._notes = notes
+        self.poisoned = False
+
+    def poison(self, loss: LossFunction) -> LossFunction:
+        """The loss, without a number where it is poisoned."""
+
+        def poisoned(model: Any, batch: Batch) -> LossParts:
+            parts = loss(model, batch)
+            return LossParts(parts.total_sum * math.nan, parts.weight) if self.poisoned else parts
+
+        return poisoned
 
     def batches(self, step: int) -> list[Batch]:
         """The step's batches, if the process lives that long."""
@@ -70,6 +81,7 @@ class FaultySource(PretrainSource):
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
         if step == self._fault.get("stop_at"):
             os.kill(os.getpid(), signal.SIGTERM)
+        self.poisoned = step == self._fault.get("poison_at")
         batches = super().batches(step)
         rows = [row for batch in batches for row in batch.tokens_N.view(-1, LENGTH).tolist()]
         if "limit_at" not in self._fault:
@@ -93,6 +105,7 @@ def train_rank(launch: Alone, fault: Fault, out: Path, notes: Path) -> None:
         checkpoint_steps=3,
         compile="off",
         precision="fp32",
+        max_skipped=fault.get("max_skipped", 20),
         tensorboard=False,
     )
     source = FaultySource(processes, launch.rank, fault, notes)
@@ -100,7 +113,7 @@ def train_rank(launch: Alone, fault: Fault, out: Path, notes: Path) -> None:
         config,
         spread,
         source,
-        processes.next_token_loss,
+        source.poison(processes.next_token_loss),
         out,
         Progress.silent(),
         processes=processes,

@@ -1,6 +1,7 @@
 """Runs on several processes that are killed, hang, are stopped or lose their disk, and go on on others."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -133,6 +134,23 @@ def test_a_sentence_names_the_process_that_died_or_hangs_and_a_stopped_run_is_sa
     assert full["statuses"] == [2, 2]
     assert "00000006: the checkpoint could not be written (process 1: " in full["words"][0]
     assert [path.name for path in (tmp_path / "full" / "checkpoints").glob("0*")] == ["00000003"]
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_on_one_process_leaves_the_step_out_on_all(tmp_path: Path) -> None:
+    [poisoned, bound] = launch(
+        tmp_path,
+        {"ranks": 2, "out": "poisoned", "poison_at": 4, "rank": 1},
+        {"ranks": 2, "out": "bound", "poison_at": 4, "rank": 1, "max_skipped": 0},
+    )
+    assert poisoned["statuses"] == [0, 0]
+    lines = list(read_jsonl(tmp_path / "poisoned" / "metrics.jsonl"))
+    assert [line["skipped"] for line in lines] == [0] * 4 + [1] * (STEPS - 4)
+    assert [math.isfinite(line["loss"]) for line in lines] == [step != 4 for step in range(STEPS)]
+    state = load_file(tmp_path / "poisoned" / "final.safetensors")
+    assert all(torch.isfinite(value).all() for value in state.values())
+    assert bound["statuses"] == [2, 2]
+    assert "the loss or gradient of 1 steps was not finite, the last at step 4" in bound["words"][0]
 
 
 def _pids_below(pid: int) -> list[int]:
