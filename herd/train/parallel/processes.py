@@ -24,7 +24,7 @@ from herd.train.flex import document_attention
 from herd.train.parallel.context import ContextAttention, ContextShare
 from herd.train.parallel.data import release_weights, shard_weights
 from herd.train.parallel.loss import spread_cross_entropy
-from herd.train.parallel.mesh import Dimension, Mesh
+from herd.train.parallel.mesh import Dimension, Mesh, MeshConfig
 from herd.train.parallel.tensor import cut_matrices
 from herd.train.processes import OneProcess
 
@@ -32,13 +32,12 @@ from herd.train.processes import OneProcess
 class ManyProcesses(OneProcess):
     """This process among those of a mesh; all of them ask the same questions in the same order."""
 
-    eager_because = "compiled layers are not proven on a mesh"
-
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
         self.rank = dist.get_rank()
         self.data_index, self.data_parts = mesh.data_index, mesh.config.dp
         self.cross_entropy: CrossEntropy = spread_cross_entropy if mesh.config.tp > 1 else chunked_cross_entropy
+        self.eager_because = _reason_for_eager_layers(mesh.config)
         self._device = torch.device(mesh.devices.device_type)
 
     def begin(self, beginning: Beginning, device: torch.device) -> nn.Module:
@@ -148,6 +147,16 @@ def fill_parts(model: nn.Module, beginning: Beginning) -> None:
             )
         if own.numel():
             beginning.fill(own, name, parameter.shape, offset)
+
+
+def _reason_for_eager_layers(config: MeshConfig) -> str | None:
+    """None where layers may be compiled.
+
+    Torch 2.13 compiles DTensors anew for every number of tokens, and loses gradients between two compiled halves.
+    """
+    if config.tp > 1:
+        return "layers whose matrices are cut over processes cannot be compiled"
+    return "compiled layers are not proven in a pipeline" if config.pp > 1 else None
 
 
 def placed_like(parameter: Tensor, gradient: Tensor) -> Tensor:

@@ -75,6 +75,7 @@ def train_run(
     )
     source = PretrainSource(PackedRows(), RAMP, micro_rows * LENGTH, processes.data_index, processes.data_parts)  # type: ignore[arg-type]
     run = TrainRun(config, spread, source, processes.next_token_loss, out, processes)
+    assert compile_mode == "off" or run.eager_because is None, run.eager_because
     seen = {f"start/{name}": value.clone() for name, value in processes.each_weight(spread)}
 
     def keep_gradients(*_: object) -> None:

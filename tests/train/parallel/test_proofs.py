@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from herd.train.compiled import compiler_available
 from herd.train.parallel.mesh import PROVEN, MeshConfig
 
 HERE = Path(__file__).parent
@@ -72,6 +73,11 @@ SLOW: dict[str, dict[str, Any]] = {
     "tp 2 x fsdp 2, from a directory": {"tp": 2, "dp": 2, "stored": True},
     "pp 2 x cp 2, tied, from a directory": {"pp": 2, "cp": 2, "tied": True, "stored": True},
 }
+if compiler_available() is None:
+    SLOW |= {
+        "fsdp 2, compiled": {"dp": 2, "compile": "on"},
+        "cp 2 x fsdp 2, compiled": {"cp": 2, "dp": 2, "compile": "on"},
+    }
 
 
 class Proof:
