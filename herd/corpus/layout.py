@@ -198,7 +198,10 @@ class _Reader:
         links = 0
         child = node.first_child
         while child is not None:
-            if child.tag in ("td", "th"):
+            only = child.first_child if child.tag in ("td", "th") else None
+            if only is not None and only.next is None and only.tag == "-text":
+                cells.append(" ".join((only.text_content or "").replace("\u200b", "").split()))
+            elif child.tag in ("td", "th"):
                 inner = _Reader(self._skip)
                 inner.layout.containers.append(Container(-1, "td", "", {}))
                 inner.walk(child, 0, "p")
