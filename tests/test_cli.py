@@ -161,6 +161,7 @@ def test_nothing_to_work_on_is_named(shell: Shell, shop: Path) -> None:
     lines = {
         ("pages", "blank.html"): "gave no page at all",
         ("curate", "empty"): "empty: holds no pages",
+        ("curate", "empty", "--against", "none"): "none: holds no index to compare with",
         ("tokenizer", "none"): "none/documents: the corpus is empty",
         ("tasks", "empty"): "empty/passages.parquet: there is no such file",
         ("tokenize", "nowhere", "empty"): "nowhere: there is no such file or directory (corpus of herd tokenize)",

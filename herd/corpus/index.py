@@ -36,6 +36,7 @@ from herd.foundation.files import atomic_path, read_json, read_jsonl, write_json
 
 FOLDER = "index"
 FORMAT = 1
+_NOTED = {"dedup", "documents", "line documents"}
 _ROWS_AT_A_TIME = 1 << 14
 _DOCUMENTS = pa.schema([("id", pa.string()), ("kept", pa.string())])
 _ADDRESSES = pa.schema([("key", pa.uint64()), ("date", pa.string()), ("id", pa.string())])
@@ -69,7 +70,7 @@ class Index:
         if not (place / "index.json").exists():
             raise HerdError(f"{corpus}: holds no index to compare with; give a corpus that herd curate made with one")
         found = read_json(place / "index.json")
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
+        if not isinstance(found, dict) or found.get("format") != FORMAT or not found.keys() >= _NOTED:
             raise HerdError(f"{place / 'index.json'}: not an index of format {FORMAT}")
         if found["dedup"] != settings(config):
             differ = [f"{key} {found['dedup'].get(key)}" for key, value in settings(config).items()

@@ -271,6 +271,9 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path, first: Path) -> None:
     signatures.write_bytes(signatures.read_bytes()[:-4])
     with pytest.raises(HerdError, match="not readable as an index"):
         Past.open([broken], DedupConfig())
+    (broken / "index" / "index.json").write_text('{"format": 1}')
+    with pytest.raises(HerdError, match=r"index\.json: not an index of format 1"):
+        Past.open([broken], DedupConfig())
     with pytest.raises(HerdError, match="earlier snapshots hold all that is left"):
         _curate(tmp_path / "same", [_page("copy", 7)], (first,))
 
