@@ -314,10 +314,11 @@ def forecasts_better(points: Sequence[Point]) -> Literal["parametric", "logarith
 
     Parametric where too few runs are left to ask.
     """
-    *smaller, largest = by_budget(points).values()
-    known = [point for rows in smaller for point in rows]
+    budgets = list(by_budget(points).values())
+    known = [point for rows in budgets[:-1] for point in rows]
     if len(known) < _PARAMETRIC_RUNS or len({point.params for point in known}) < 2:
         return "parametric"
+    largest = budgets[-1]
     parametric, logarithmic = _missed(fit_parametric(known), largest), _missed(fit_logarithmic(known), largest)
     return "logarithmic" if logarithmic < parametric else "parametric"
 

@@ -121,7 +121,8 @@ def test_far_above_the_floor_the_plain_law_is_chosen_and_forecasts_the_flagship(
 
 def test_near_the_floor_the_parametric_law_is_chosen() -> None:
     assert forecasts_better(points_of(LAW, noise=5e-4)) == "parametric"
-    assert forecasts_better(points_of(LAW)[:5]) == "parametric"  # one budget: there is nothing to ask
+    for few in ([], points_of(LAW)[:5], points_of(LAW)[:10]):  # no budget, one, two: there is too little to ask
+        assert forecasts_better(few) == "parametric"
 
 
 def test_a_logarithmic_law_is_recovered_and_needs_sizes_that_differ() -> None:

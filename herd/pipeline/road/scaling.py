@@ -15,7 +15,16 @@ from herd.pipeline.graph import Stage
 from herd.pipeline.isoflop_runs import run_isoflop
 from herd.pipeline.recipe import Recipe
 from herd.pipeline.road.pretraining import initial_config
-from herd.scaling.laws import Parabola, Point, by_budget, fit_optimum, fit_parabola, fit_parametric, forecast
+from herd.scaling.laws import (
+    Parabola,
+    Point,
+    by_budget,
+    fit_optimum,
+    fit_parabola,
+    fit_parametric,
+    forecast,
+    forecasts_better,
+)
 
 Inputs = Mapping[str, Path]
 
@@ -46,10 +55,16 @@ def _part(recipe: Recipe) -> dict[str, Any]:
 def fit_laws(recipe: Recipe, points: list[Point]) -> dict[str, Any]:
     """Parabolas, N*(C), L(N, D), the optimum at the flagship's budget, and the forecast of every member's loss.
 
+    The forecasts are by the law that the largest budget chooses; ``notes`` says where it is not the parametric one.
     A budget whose losses show no minimum is left out and named in ``notes``; with fewer than two budgets left there is
-    no power law (``optimum`` is null), and the run goes on with the parametric forecast.
+    no power law (``optimum`` is null), and the run goes on with the forecasts.
     """
     parabolas, notes = _parabolas(points)
+    if forecasts_better(points) == "logarithmic":
+        notes.append(
+            "The forecasts are by a line over ln N and ln D: fitted to the smaller budgets, it met the losses of the "
+            "largest better than the law above."
+        )
     members = {}
     for name, member in recipe.members.items():
         params = recipe.shape(member.shape).parameters
