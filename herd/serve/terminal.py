@@ -123,7 +123,7 @@ async def _answer(
 def _show(console: Console, happening: object) -> None:
     match happening:
         case Call(call=call, warnings=warnings):
-            _row(console, "→", f"{call['function']['name']} {call_text(call)}", "cyan")
+            _row(console, "→", f"{call['function']['name']} {call_text(call).strip()}", "cyan")
             for warning in warnings:
                 _row(console, "!", warning, "yellow")
         case Result(text=text):
