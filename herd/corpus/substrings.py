@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from herd.corpus.documents import read_documents
+from herd.corpus.repeats import covered
 from herd.corpus.rewrite import Rewrite
-from herd.corpus.rules import covered
 from herd.corpus.words import Hashes, hash_ngrams, hash_words, split_words
 from herd.foundation.config import Config
 from herd.foundation.progress import Progress
