@@ -75,12 +75,12 @@ def our_scores(chosen: list[Page]) -> tuple[Scores, float]:
     return {page.key: judge(page, texts[page.key]) for page in chosen}, len(chosen) / seconds
 
 
-def peer_scores(python: Path, chosen: list[Page]) -> dict[str, Scores]:
-    """The same of every peer; ``python`` is that of their environment."""
+def peer_scores(python: Path, chosen: list[Page], only: list[str]) -> dict[str, Scores]:
+    """The same of every peer, or of those in ``only``; ``python`` is that of their environment."""
     by_key = {page.key: page for page in chosen}
     program = Path(__file__).parent / "peer_extractors.py"
     rows = "\n".join(json.dumps({"key": page.key, "html": page.html}) for page in chosen)
-    done = subprocess.run([python, program], input=rows, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([python, program, *only], input=rows, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Scores] = defaultdict(dict)
     for line in done.stdout.splitlines():
         row = json.loads(line)
@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--part", choices=("look", "report"))
     parser.add_argument("--peers", type=Path, metavar="PYTHON", help="the Python that has the other extractors")
+    parser.add_argument("--only", nargs="*", default=[], metavar="PEER", help="the peers to run; all, if left out")
     parser.add_argument("--worst", type=int, default=0, metavar="N", help="how many of our worst pages to name")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -137,7 +138,7 @@ def main() -> None:
     if not chosen:
         sys.exit("no pages there")
     ours, rate = our_scores(chosen)
-    scores = {_OURS: ours, **(peer_scores(arguments.peers, chosen) if arguments.peers else {})}
+    scores = {_OURS: ours, **(peer_scores(arguments.peers, chosen, arguments.only) if arguments.peers else {})}
     show("all", chosen, scores, arguments.seed)
     kinds = sorted({page.kind for page in chosen})
     for kind in kinds if len(kinds) > 1 else ():

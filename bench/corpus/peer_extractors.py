@@ -2,7 +2,7 @@
 
     PEERS/bin/pip install trafilatura readability-lxml lxml_html_clean resiliparse
     PEERS/bin/pip install justext boilerpy3 newspaper4k goose3
-    PEERS/bin/python bench/corpus/peer_extractors.py < pages.jsonl > texts.jsonl
+    PEERS/bin/python bench/corpus/peer_extractors.py < pages.jsonl > texts.jsonl     # names behind it: only these
 
 A line of the input holds ``key`` and ``html``; of the output ``key``, ``peer``, ``text`` and processor ``seconds``.  An
 extractor that fails on a page gives an empty text.
@@ -71,10 +71,11 @@ PEERS: dict[str, Callable[[str], str | None]] = {
 
 
 def main() -> None:
-    """Every peer on every page of the standard input."""
+    """Every peer, or those that are named, on every page of the standard input."""
+    chosen = {name: PEERS[name] for name in sys.argv[1:] or PEERS}
     for line in sys.stdin:
         page = json.loads(line)
-        for peer, extract in PEERS.items():
+        for peer, extract in chosen.items():
             before = time.process_time()
             try:
                 text = extract(page["html"]) or ""
