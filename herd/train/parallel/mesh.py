@@ -55,6 +55,8 @@ PROVEN: frozenset[frozenset[Kind]] = frozenset(
         ("tp", "cp", "replicate"),
         ("tp", "pp", "replicate"),
         ("cp", "pp", "replicate"),
+        ("tp", "pp", "hybrid"),
+        ("cp", "pp", "hybrid"),
         ("tp", "cp", "pp"),
         ("tp", "cp", "pp", "fsdp"),
     )

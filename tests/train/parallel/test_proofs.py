@@ -69,6 +69,8 @@ SLOW: dict[str, dict[str, Any]] = {
     "tp 2 x cp 2 x replicate 2": {"tp": 2, "cp": 2, "dp": 2, "replicas": 2},
     "tp 2 x pp 2 x replicate 2": {"tp": 2, "pp": 2, "dp": 2, "replicas": 2, "stages": 2},
     "cp 2 x pp 2 x replicate 2": {"cp": 2, "pp": 2, "dp": 2, "replicas": 2, "stages": 2},
+    "tp 2 x pp 2 x hybrid 2 x 2": {"tp": 2, "pp": 2, "dp": 4, "replicas": 2, "stages": 2},
+    "cp 2 x pp 2 x hybrid 2 x 2": {"cp": 2, "pp": 2, "dp": 4, "replicas": 2, "stages": 2},
     "tp 2 x cp 2 x pp 2 x fsdp 2": {"tp": 2, "cp": 2, "pp": 2, "dp": 2, "stages": 2},
     "tp 2 x fsdp 2, from a directory": {"tp": 2, "dp": 2, "stored": True},
     "pp 2 x cp 2, tied, from a directory": {"pp": 2, "cp": 2, "tied": True, "stored": True},
