@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 
 import numpy as np
 
@@ -55,5 +56,6 @@ class FastEncoder:
         import awkward
 
         found = self._native.encode_batch(list(texts), parallel=False)
-        ends = np.cumsum(awkward.num(found).to_numpy())
-        return np.split(awkward.flatten(found).to_numpy(), ends[:-1])
+        ids = awkward.flatten(found).to_numpy()
+        ends = [0, *np.cumsum(awkward.num(found).to_numpy()).tolist()]
+        return [ids[begin:end] for begin, end in pairwise(ends)]

@@ -26,8 +26,8 @@ _CHUNK_CHARACTERS = 400_000
 _RUN_CHARACTERS = 25_000
 """Longest run of only whitespace, or only other characters; longer ones are cut (fact sheet 3.4)."""
 
-_MUCH_TEXT = 2_000_000
-"""Characters through ``encode_arrays`` from which on the fast encoder is used."""
+_MUCH_TEXT = 350
+"""Characters for each rank after which the fast encoder is made: its making takes as long as it then saves."""
 
 _SPACE = re.compile(r"\s")
 _OTHER = re.compile(r"\S")
@@ -184,9 +184,7 @@ class Tokenizer:
     def encode_array(self, text: str) -> np.ndarray:
         """Ids of ``text`` as plain text, as a ``uint32`` array: the form for long documents."""
         check_text(text)
-        parts = (text,) if _is_short(text) else split_for_encoding(text)
-        arrays = [self._encoding.encode_to_numpy(part, disallowed_special=()) for part in parts]
-        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        return _joined([self._encoding.encode_to_numpy(part, disallowed_special=()) for part in _parts(text)])
 
     def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
         """``encode_array`` of every text, for much text: by ``fast.FastEncoder`` where that is installed.
@@ -194,13 +192,13 @@ class Tokenizer:
         It is made once so much text has come that making it pays; the ids are the same before and after.
         """
         self._characters += sum(map(len, texts))
-        fast = self._fast if self._characters >= _MUCH_TEXT else None
+        fast = self._fast if self._characters >= _MUCH_TEXT * len(self.ranks) else None
         if fast is None:
             return [self.encode_array(text) for text in texts]
-        parts = [list(split_for_encoding(text)) if fast.knows(text) else [] for text in texts]
+        parts = [_parts(text) if fast.knows(text) else () for text in texts]
         ids = iter(fast.encode([part for of_text in parts for part in of_text]))
         return [
-            np.concatenate([next(ids) for _ in of_text]) if of_text else self.encode_array(text)
+            _joined([next(ids) for _ in of_text]) if of_text else self.encode_array(text)
             for text, of_text in zip(texts, parts, strict=True)
         ]
 
@@ -230,6 +228,15 @@ class Tokenizer:
         if skip_special:
             ids = [token for token in ids if token < len(self.ranks)]
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+
+def _parts(text: str) -> Sequence[str]:
+    """The cuts of ``text``, at least one."""
+    return (text,) if _is_short(text) else tuple(split_for_encoding(text))
+
+
+def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _is_short(text: str) -> bool:

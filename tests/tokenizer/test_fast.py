@@ -68,8 +68,8 @@ def test_runs_names_and_random_text(of_pairs: Tokenizer, encoder: FastEncoder) -
 
 
 def test_much_text_is_encoded_alike(of_pairs: Tokenizer, encoder: FastEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizer, "_MUCH_TEXT", 100)
-    texts = ["", "short", "über " * 30, f"young {YOUNG}", "a" * 60_000, "<|eot_id|>", ""]
+    monkeypatch.setattr(tokenizer, "_MUCH_TEXT", 1)
+    texts = ["", "short", "über " * 30, f"young {YOUNG}", "a" * 70_000, "<|eot_id|>", ""]
     loaded = Tokenizer(of_pairs.ranks)
     for _ in range(2):
         arrays = loaded.encode_arrays(texts)
