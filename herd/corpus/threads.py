@@ -91,11 +91,11 @@ def _within(layout: Layout, roots: set[int]) -> list[bool]:
 
 
 def _have_headings(layout: Layout, members: list[int], title: str) -> bool:
-    """Whether texts come with headings of their own, as in the list of a blog's articles: then it is no thread."""
+    """Whether there are headings between the texts, as in the list of a blog's articles: then it is no thread."""
     within = _within(layout, set(members))
-    first = next((at for at, block in enumerate(layout.blocks) if within[block.container]), 0)
-    outside = [block for block in layout.blocks[first:] if not within[block.container]]
-    return 2 * sum(block.level > 0 and not _names_the_thread(block, title) for block in outside) >= len(members)
+    places = [at for at, block in enumerate(layout.blocks) if within[block.container]] or [0]
+    between = [block for block in layout.blocks[places[0] : places[-1]] if not within[block.container]]
+    return 2 * sum(block.level > 0 and not _names_the_thread(block, title) for block in between) >= len(members)
 
 
 def _names_the_thread(block: Block, title: str) -> bool:

@@ -35,7 +35,8 @@ def thread(frame: str) -> str:
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_posts_come_out_whole_and_alone(name: str) -> None:
-    assert extract_html(thread(FRAMES[name])).text == "\n\n".join(POSTS)
+    footer = "<h3>Who is here</h3><ul><li>Ann</li></ul><h3>Rules of this place</h3><p>Be kind.</p>"
+    assert extract_html(thread(FRAMES[name]) + footer).text == "\n\n".join(POSTS)
 
 
 def test_a_page_that_is_all_comments_is_the_talk_itself() -> None:
