@@ -24,6 +24,7 @@ from herd.foundation.errors import HerdError
 from herd.foundation.files import atomic_path
 from herd.model.config import ModelConfig
 from herd.model.transformer import RewardModel, Transformer
+from herd.tokenizer.tokenizer import Tokenizer
 
 __all__ = ["TOKENIZER_FILES", "load_config", "load_model", "save_model"]
 
@@ -117,10 +118,10 @@ class _Coming:
 
 
 def copy_tokenizer(source: Path, out: Path) -> None:
-    """Copies a tokenizer's files; a source without ``tokenizer.json`` is a ``HerdError``."""
+    """Copies a tokenizer's files; those beside a ``tokenizer.model`` that stands alone are made."""
     if not (source / "tokenizer.json").is_file():
-        raise HerdError(f"{source}: holds no tokenizer.json, so it is not a tokenizer's directory")
-    if source.resolve() != out.resolve():
+        Tokenizer.load(source).save(out)
+    elif source.resolve() != out.resolve():
         copy_files({name: source / name for name in TOKENIZER_FILES if (source / name).is_file()}, out)
 
 

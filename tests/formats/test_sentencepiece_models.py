@@ -85,6 +85,15 @@ def test_the_configuration_names_its_begin_and_end(model: Path, tmp_path: Path) 
     assert "chat_template" not in json.loads((tmp_path / "hf" / "tokenizer_config.json").read_text())
 
 
+def test_a_model_file_alone_is_a_tokenizer_for_training(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "tokenizer.model").write_bytes((model / "tokenizer.model").read_bytes())
+    save_model(load_transformer(model), tmp_path / "alone", tmp_path / "saved")
+    assert (tmp_path / "saved" / "tokenizer.json").is_file()
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["eos_token_id"] == 2
+    assert Tokenizer.load(tmp_path / "saved").encode(TEXT) == expected(model)
+
+
 def test_the_independent_reader_finds_pieces_scores_and_kinds(model: Path, tmp_path: Path) -> None:
     fields = gguf.GGUFReader(to("gguf", model, tmp_path / "model.gguf")).fields
     theirs = sentencepiece.SentencePieceProcessor(model_file=str(model / "tokenizer.model"))
