@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped]
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 Scores = NDArray[np.float32]
 
@@ -24,7 +24,7 @@ def open_model(head_start: float, favoured: Sequence[str]) -> "WholeTextIdentifi
     return model
 
 
-class WholeTextIdentifier(LanguageIdentifier):  # type: ignore[misc]
+class WholeTextIdentifier(LanguageIdentifier):
     """py3langid's identifier with another walk over the text."""
 
     def __init__(self, *model: Any, **options: Any) -> None:

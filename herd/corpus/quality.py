@@ -67,15 +67,15 @@ def prose(text: str, found: Kinds | None = None) -> tuple[int, float]:
         return 0, 0.0
     found = kinds(text) if found is None else found
     line = np.cumsum(code_points(text) == ord("\n"))
-    words = np.bincount(line[_starts(found & WORD)], minlength=int(line[-1]) + 1)
+    words = np.bincount(line[_starts((found & WORD) != 0)], minlength=int(line[-1]) + 1)
     plain = np.bincount(line[_plain_words(found)], minlength=len(words))
     sentence = int(words[(words >= 5) & (plain >= 5) & (plain >= 0.7 * words)].sum())
     return sentence, sentence / max(int(words.sum()), 1)
 
 
-def _starts(marks: NDArray[np.uint16]) -> NDArray[np.int64]:
+def _starts(marks: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Where the stretches of marked characters begin."""
-    return np.flatnonzero((marks != 0) & np.concatenate([[True], marks[:-1] == 0]))
+    return np.flatnonzero(marks & np.concatenate([[True], ~marks[:-1]]))
 
 
 def _plain_words(found: Kinds) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from py3langid.langid import LanguageIdentifier  # type: ignore[import-untyped]
+from py3langid.langid import LanguageIdentifier
 
 from herd.corpus.language import UNDETERMINED, LanguageConfig, identify, prose_sample, reject_language
 from herd.corpus.language_model import open_model
