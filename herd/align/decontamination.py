@@ -1,8 +1,9 @@
 """Keeps what the evaluation asks and expects out of the dialogues that train (paper, section 5.1.4).
 
 A dialogue is dropped where it holds a whole prompt or reference answer of the evaluation, or shares eight words in a
-row with one.  Words are compared without case, markup and punctuation.  Eight words that several evaluation texts
-share, names, numbers and single letters aside, are a phrasing that the split allows both sides, and do not count.
+row with one.  Words are compared without case, markup and punctuation.  Eight words that several evaluation texts or
+training questions share, names, numbers and single letters aside, are a phrasing that the split allows both sides, and
+do not count.
 """
 
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from herd.foundation.files import read_jsonl
+from herd.tasks.task import read_tasks
 
 NGRAM = 8
 _SHARED_BY = 3
@@ -37,11 +39,13 @@ def _phrasing(ngram: Sequence[str]) -> tuple[str, ...]:
 class Decontaminator:
     """Knows the evaluation's texts and says why a dialogue must not be trained on."""
 
-    def __init__(self, texts: Iterable[Mapping[str, Any]]) -> None:
-        """``texts`` have ``role`` (``prompt`` or ``answer``) and ``text``."""
+    def __init__(self, texts: Iterable[Mapping[str, Any]], asked: Iterable[str] = ()) -> None:
+        """``texts`` have ``role`` (``prompt`` or ``answer``) and ``text``; ``asked`` are training's questions."""
         self._prompts: set[tuple[str, ...]] = set()
         self._answers: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
         phrasings: Counter[tuple[str, ...]] = Counter()
+        for tokens in {tuple(words(question)) for question in asked}:
+            phrasings.update({_phrasing(ngram) for ngram in _ngrams(tokens)})
         ngrams: set[tuple[str, ...]] = set()
         distinct = {(str(row["role"]), tuple(words(str(row["text"])))) for row in texts}
         for role, tokens in sorted(distinct):
@@ -55,9 +59,10 @@ class Decontaminator:
         self._ngrams = {ngram for ngram in ngrams if phrasings[_phrasing(ngram)] < _SHARED_BY}
 
     @classmethod
-    def read(cls, file: Path) -> "Decontaminator":
-        """Reads the evaluation's texts from a JSONL file."""
-        return cls(read_jsonl(file))
+    def read(cls, tasks: Path) -> "Decontaminator":
+        """Reads the evaluation's texts and training's questions of a directory of tasks."""
+        asked = (task.question for task in read_tasks(tasks, "train"))
+        return cls(read_jsonl(tasks / "evaluation_texts.jsonl"), asked)
 
     def why(self, messages: Sequence[Mapping[str, Any]]) -> str | None:
         """The reason why a dialogue leaks, or None where it does not."""

@@ -95,7 +95,7 @@ def collect_preferences(
     ]
     gold = {task.id: solved[task.id][len(task.messages) :] for task in chosen}
     found = list(_compare_all(chosen, given, gold, [path.name for path in models]))
-    leaks = Decontaminator.read(tasks / "evaluation_texts.jsonl")
+    leaks = Decontaminator.read(tasks)
     rows = [row for row in found if leak_in(row, leaks) is None]
     write_jsonl(out / "preferences.jsonl", rows)
     stats = _stats(chosen, given, rows, [path.name for path in models])

@@ -74,7 +74,7 @@ def rejection_sample(
         flops += read
         rewards.append(scores)
         rows.append(_best_row(task, found, scores))
-    kept, rejected = divide(rows, config.verified, Decontaminator.read(tasks / "evaluation_texts.jsonl"))
+    kept, rejected = divide(rows, config.verified, Decontaminator.read(tasks))
     write_jsonl(out / "dialogues.jsonl", kept)
     write_jsonl(out / "rejects.jsonl", rejected)
     figures = {"kept": len(kept), **judge_figures(answers, rewards), "by_kind": _by_kind(kept), "flops": flops}

@@ -85,7 +85,7 @@ def synthesise(config: SynthesisConfig, tasks: Path, tools: Tools, out: Path, pr
     drafts += list(_stumbling(config, drafts, tools))
     drafts += list(_joined(config, drafts))
     random_from(config.seed, "synthesis", "order").shuffle(drafts)
-    kept, rejected = _judge(config, drafts, Decontaminator.read(tasks / "evaluation_texts.jsonl"))
+    kept, rejected = _judge(config, drafts, Decontaminator.read(tasks))
     write_jsonl(out / "dialogues.jsonl", (draft.to_json() for draft in kept))
     write_jsonl(out / "rejects.jsonl", ({**draft.to_json(), "reason": reason} for draft, reason in rejected))
     write_json(out / "stats.json", _stats(kept, rejected, unsolved))

@@ -14,7 +14,13 @@ _TEXTS: Mapping[str, Any] = yaml.safe_load(files("herd.tasks").joinpath("phrasin
 FACTS: Sequence[str] = _TEXTS["facts"]
 """What a fact in a long text gives a number for."""
 
+SORTS: Sequence[str] = _TEXTS["sorts"]
+
+THINGS: Sequence[str] = _TEXTS["things"]
+
 PLACES: Sequence[str] = _TEXTS["places"]
 
-FRAMES: Mapping[str, Sequence[str]] = {name: texts for name, texts in _TEXTS.items() if name not in ("facts", "places")}
+_NO_FRAMES = ("facts", "sorts", "things", "places")
+
+FRAMES: Mapping[str, Sequence[str]] = {name: texts for name, texts in _TEXTS.items() if name not in _NO_FRAMES}
 """The other lists of wordings, each by its name."""

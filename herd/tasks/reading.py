@@ -8,9 +8,10 @@ Places, wordings and numbers are others than those of the needle that is measure
 import random
 from collections.abc import Sequence
 
-from herd.tasks.phrasings import FACTS, PLACES
+from herd.tasks.phrasings import FACTS, PLACES, SORTS, THINGS
 
 _MOST_FACTS = 3
+_PLAIN_FACTS = 0.25
 _ENDS = (0, 2, 3, 5, 6, 8, 9)
 """Last digits of the numbers; those that the measurement hides have the others."""
 
@@ -21,8 +22,7 @@ def long_question(texts: Sequence[str], characters: int, chance: random.Random) 
     The answer is the whole sentence: in saying it again, a small model finds its place and so the number.
     """
     count = chance.randint(1, _MOST_FACTS)
-    pairs = zip(chance.sample(FACTS, count), chance.sample(PLACES, count), strict=True)
-    subjects = [fact.format(place=place) for fact, place in pairs]
+    subjects = [_subject(place, chance) for place in chance.sample(PLACES, count)]
     facts = [f"The {subject} is {_number(chance)}." for subject in subjects]
     pieces: list[str] = []
     while sum(map(len, pieces)) < characters:
@@ -31,6 +31,12 @@ def long_question(texts: Sequence[str], characters: int, chance: random.Random) 
         pieces.insert(chance.randint(0, len(pieces)), fact)
     question = f"What is the {subjects[0]}?{chance.choice(('', ' Answer with the number.'))}"
     return "\n\n".join([*pieces, question]), facts[0]
+
+
+def _subject(place: str, chance: random.Random) -> str:
+    if chance.random() < _PLAIN_FACTS:
+        return chance.choice(FACTS).format(place=place)
+    return f"{chance.choice(SORTS)} {chance.choice(THINGS)} of {place}"
 
 
 def _number(chance: random.Random) -> str:

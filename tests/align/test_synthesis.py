@@ -152,6 +152,17 @@ def test_decontamination_sees_through_case_and_markup_but_allows_shared_phrasing
     assert why("the greatest common divisor of all the given numbers") == "eight words in a row of the evaluation"
 
 
+def test_what_training_asks_thrice_is_a_phrasing_and_once_a_leak() -> None:
+    frame = "What do you get when you count the words in the first sentence of {}?"
+    texts = [{"role": "prompt", "text": frame.format("json.dumps")}]
+    dialogue = [{"role": "user", "content": frame.format("os.walk")}]
+    assert Decontaminator(texts).why(dialogue) == "eight words in a row of the evaluation"
+    others = [frame.format(name) for name in ("re.sub", "re.match", "zlib.crc32")]
+    assert Decontaminator(texts, others[:1]).why(dialogue) is not None
+    assert Decontaminator(texts, others).why(dialogue) is None
+    assert Decontaminator(texts, others).why([{"role": "user", "content": frame.format("json.dumps")}]) is not None
+
+
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
