@@ -309,7 +309,8 @@ def test_not_a_number_in_a_tensor_is_refused_by_name(models: Models, tmp_path: P
 
 TOKENS = "tokenizer.ggml.tokens"
 WRONG_TOKENIZERS = {
-    "another kind": (lambda data: data.update({"tokenizer.ggml.model": "llama"}), "of the kind 'llama'"),
+    "another kind": (lambda data: data.update({"tokenizer.ggml.model": "rwkv"}), "of the kind 'rwkv'"),
+    "no scores": (lambda data: data.update({"tokenizer.ggml.model": "llama"}), "ggml.scores is missing"),
     "another pattern": (lambda data: data.update({"tokenizer.ggml.pre": "qwen2"}), "'gpt2' / 'qwen2'"),
     "no kinds": (lambda data: data.pop("tokenizer.ggml.token_type"), "token_type is missing"),
     "fewer kinds": (lambda data: data.update({"tokenizer.ggml.token_type": np.ones(3, np.int32)}), "520 tokens in"),
