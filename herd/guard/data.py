@@ -29,6 +29,7 @@ _KINDS: tuple[tuple[Kind, float], ...] = (("prompt", 0.4), ("answer", 0.3), ("to
 _UNSAFE_SHARE = 0.5
 _PATTERN_SHARE = 0.6
 _STATEMENT_SHARE = 0.25
+_NUMBER_SHARE = 0.15
 # How often a request names the interpreter, by category; None is a harmless act.
 _SANDBOXED: dict[str | None, float] = {"S14": 0.7, None: 0.2}
 
@@ -164,7 +165,9 @@ class _Maker:
         return self.request(None, self.harmless_act())
 
     def result(self) -> str:
-        """A harmless tool result."""
+        """A harmless tool result: a number as the interpreter writes it, a page of the corpus, a text from a list."""
+        if self.rng.random() < _NUMBER_SHARE:
+            return f"completed\n[stdout]{self.rng.randrange(10 ** self.rng.randint(1, 7))}[/stdout]"
         if self.pages and self.rng.random() < 0.6:
             text = self.rng.choice(self.pages).text
             start = self.rng.randrange(max(1, len(text) // 2))
