@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from herd.model.config import ModelConfig, RopeScaling
 
@@ -28,7 +29,8 @@ def _frequencies(head_dim: int, theta: float, scaling: RopeScaling | None, devic
     frequencies = [theta ** (-index / head_dim) for index in range(0, head_dim, 2)]
     if scaling is not None:
         frequencies = [scaled_frequency(frequency, scaling) for frequency in frequencies]
-    with torch.inference_mode(False):  # the cached tensor must serve training and inference alike
+    # The cached tensor must serve training and inference alike, and a dry run on fake tensors must not leave its own.
+    with torch.inference_mode(False), _disable_current_modes():
         return torch.tensor(frequencies, dtype=torch.float32, device=device)
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from herd.model.config import ModelConfig, RopeScaling
 from herd.model.rotary import rotary_angles, rotate, scaled_frequency
@@ -62,3 +63,12 @@ def test_frequencies_first_made_in_inference_mode_serve_training() -> None:
     x = torch.randn(4, 2, 32, requires_grad=True)
     rotate(x, *rotary_angles(config, torch.arange(4))).sum().backward()
     assert x.grad is not None
+
+
+def test_a_dry_run_on_fake_tensors_leaves_true_frequencies() -> None:
+    config = _config(rope_theta=54_321.0)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        rotary_angles(config, torch.arange(4))
+    cos, _ = rotary_angles(config, torch.arange(4))
+    assert type(cos) is torch.Tensor
+    assert cos[1, 0].item() == pytest.approx(math.cos(1.0), abs=1e-6)
