@@ -17,7 +17,7 @@ _QUOTE = re.compile(r"^ {0,3}(?:>\s?)+")
 _TABLE_RULE = re.compile(r"^\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?\s*$")
 _DEFINITION = re.compile(r"^ {0,3}\[[^\]]+\]:\s+\S+.*$")
 _TAG = re.compile(r"</?(?:[a-z][a-z0-9-]*)(?:\s[^<>]*)?/?>", re.IGNORECASE)
-_BROKEN_LINK = re.compile(r"\]\([^\S\n]{0,40}\n[^\S\n]{0,40}(?=\S[^\n]*\))")
+_ADDRESS = re.compile(r"\s*\S.*\)")
 _IMAGE = re.compile(r"!\[([^\]]{0,2000})\](?:\([^()\s]*(?:\s+[\"'][^\"']*[\"'])?\)|\[[^\]]*\])")
 _LINK = re.compile(r"\[([^\[\]]*)\](?:\([^()]*(?:\([^()]*\)[^()]*)*\)|\[[^\]]*\])")
 _AUTOLINK = re.compile(r"<((?:https?://|mailto:)[^<>\s]+)>")
@@ -32,8 +32,9 @@ def plain_text(markdown: str) -> str:
     """``markdown`` as plain text; lists keep their lines and indentation, tables become lines with tabs."""
     lines: list[str] = []
     fence = ""
-    text = _without_comments(markdown.replace("\r\n", "\n").replace("\x00", ""))
-    for line in _BROKEN_LINK.sub("](", text).split("\n"):
+    broken: list[str] = []  # The lines right before this one, each ending within a link.
+    given = _without_comments(markdown.replace("\r\n", "\n").replace("\x00", "")).split("\n")
+    for line, following in zip(given, [*given[1:], ""], strict=True):
         opened = _FENCE.match(line)
         if fence:
             if opened and line.strip() == opened[1] and opened[1].startswith(fence):
@@ -44,11 +45,24 @@ def plain_text(markdown: str) -> str:
         elif opened:
             fence = opened[1]
             lines.append("")
-        elif line.startswith(("    ", "\t")) and (not lines or not lines[-1].strip() or lines[-1].startswith("    ")):
+        elif not broken and _is_indented_code(line, lines):
             lines.append(line)
+        elif _breaks_link(line, following):
+            broken.append(line.strip() if broken else line.rstrip())
         else:
-            _add(lines, line)
+            _add(lines, "".join([*broken, line.lstrip() if broken else line]))
+            broken = []
     return re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in lines)).strip("\n")
+
+
+def _is_indented_code(line: str, before: list[str]) -> bool:
+    """Whether ``line`` is code by its indentation, after a blank line or more of such code."""
+    return line.startswith(("    ", "\t")) and (not before or not before[-1].strip() or before[-1].startswith("    "))
+
+
+def _breaks_link(line: str, following: str) -> bool:
+    """Whether a line of prose ends between a link's words and its address."""
+    return line.rstrip().endswith("](") and bool(_ADDRESS.match(following)) and not _FENCE.match(following)
 
 
 def _without_comments(text: str) -> str:
