@@ -14,21 +14,21 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
-from herd.foundation.errors import HerdError
+from herd.foundation.errors import UnfinishedError
 
 
 @contextmanager
 def workers(count: int, what: str) -> Iterator[ProcessPoolExecutor]:
     """A pool of ``count`` fresh interpreters; what has not begun is cancelled when the block is left by an error.
 
-    ``what`` names the work in the ``HerdError`` for a worker that was killed.
+    ``what`` names the work in the ``UnfinishedError`` for a worker that was killed: what others have done is kept.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, mp_context=context, initializer=end_with_parent) as pool:
         try:
             yield pool
         except BrokenProcessPool:
-            raise HerdError(f"{what}: a worker process was killed; run again to go on from what is done") from None
+            raise UnfinishedError(f"{what}: a worker process was killed; run again to go on from what is done") from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

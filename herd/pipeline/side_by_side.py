@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
-from herd.foundation.errors import HerdError
+from herd.foundation.errors import UnfinishedError
 from herd.foundation.progress import Progress
 from herd.foundation.workers import workers
 from herd.pipeline.graph import Outcome, Stage, Todo, look, open_directory
@@ -104,7 +104,7 @@ class _Run:
             return future.result()
         except BrokenProcessPool:
             names = " or ".join(sorted(todo.stage.name for todo in self.running.values()))
-            raise HerdError(f"{names}: a worker process was killed; run again to go on from what is done") from None
+            raise UnfinishedError(f"{names}: a worker process was killed; run again to go on from what is done") from None
         except Exception as error:
             beside = sorted(self.running[other].stage.name for other in self.running if not other.done())
             if beside:

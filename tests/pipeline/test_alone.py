@@ -1,7 +1,9 @@
 """One artifact alone: whole or absent, resumed, never over what somebody made, and with its lineage."""
 
 import errno
+import os
 import pickle
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
 from herd.foundation.progress import Progress
+from herd.foundation.workers import workers
 from herd.pipeline.alone import Work, make_alone
 from herd.pipeline.disk import DiskFullError
 from herd.pipeline.lineage import ancestors, as_text
@@ -102,6 +105,21 @@ def test_a_full_disk_is_named_and_the_work_is_kept(tmp_path: Path, error: Except
         with pytest.raises(DiskFullError, match="out: no space left on the disk"):
             make(tmp_path / "out", {}, run=failing(error, seen))
     assert seen == [False, True]
+
+
+def test_what_a_killed_workers_neighbours_have_done_is_kept(tmp_path: Path) -> None:
+    def killed(place: Path, progress: Progress) -> None:
+        (place / "run-1").write_text("an hour's work")
+        with workers(1, "runs") as pool:
+            os.kill(pool.submit(os.getpid).result(), signal.SIGKILL)
+            pool.submit(os.getpid).result()
+
+    def on(place: Path, progress: Progress) -> None:
+        assert (place / "run-1").read_text() == "an hour's work"
+
+    with pytest.raises(HerdError, match="run again to go on from what is done"):
+        make(tmp_path / "out", {}, run=killed)
+    assert make(tmp_path / "out", {}, run=on)
 
 
 def test_a_full_disk_reads_the_same_when_a_worker_tells_of_it() -> None:
