@@ -28,7 +28,9 @@ def workers(count: int, what: str) -> Iterator[ProcessPoolExecutor]:
         try:
             yield pool
         except BrokenProcessPool:
-            raise UnfinishedError(f"{what}: a worker process was killed; run again to go on from what is done") from None
+            raise UnfinishedError(
+                f"{what}: a worker process was killed; run again to go on from what is done"
+            ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -104,7 +104,9 @@ class _Run:
             return future.result()
         except BrokenProcessPool:
             names = " or ".join(sorted(todo.stage.name for todo in self.running.values()))
-            raise UnfinishedError(f"{names}: a worker process was killed; run again to go on from what is done") from None
+            raise UnfinishedError(
+                f"{names}: a worker process was killed; run again to go on from what is done"
+            ) from None
         except Exception as error:
             beside = sorted(self.running[other].stage.name for other in self.running if not other.done())
             if beside:
