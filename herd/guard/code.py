@@ -7,6 +7,7 @@ block is the caller's choice.  Usage: ``findings("import os; os.system('rm ' + n
 
 import ast
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -30,9 +31,12 @@ class Finding:
 
 
 def findings(code: str) -> list[Finding]:
-    """What is insecure in a piece of Python, by line; nothing for code that is no Python, which cannot run either."""
+    """What is insecure in a piece of Python, by line; nothing for code that is no Python, which cannot run either.
+
+    Code that is indented as a whole is taken as the interpreter takes it (``herd.tools.sandbox_server.execute``).
+    """
     try:
-        tree = ast.parse(code)
+        tree = ast.parse(textwrap.dedent(code))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     aliases = _aliases(tree)
@@ -151,10 +155,5 @@ def _hard_coded(node: ast.Assign) -> Iterator[Finding]:
         return
     for target in node.targets:
         name = target.id if isinstance(target, ast.Name) else target.attr if isinstance(target, ast.Attribute) else ""
-        if (
-            _SECRET_NAME.search(name)
-            and isinstance(value, ast.Constant)
-            and isinstance(value.value, str)
-            and value.value
-        ):
+        if _SECRET_NAME.search(name):
             yield Finding(node.lineno, "CWE-798", f"{name} stands in the source")

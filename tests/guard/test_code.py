@@ -25,6 +25,8 @@ _INSECURE = [
     ("import tarfile\ntarfile.open(name).extractall(folder)", "CWE-22"),
     ("db_password = 'hunter2'", "CWE-798"),
     ("self.api_key = 'abcd'", "CWE-798"),
+    (" eval(text)", "CWE-95"),
+    ("\n\n    x = 1\n    exec(text)", "CWE-95"),
 ]
 _SECURE = [
     "eval('1 + 1')",
