@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from herd.align.examples import encode_messages
+from herd.foundation.errors import HerdError
 from herd.model.config import ModelConfig
 from herd.model.loss import IGNORE
 from herd.tokenizer.chat import ChatFormat, Message
@@ -53,13 +54,19 @@ class Tree:
 def encode_tree(
     chat: ChatFormat, prompt: Sequence[Message], responses: Sequence[Sequence[Message]], tools: Sequence[Any] | None
 ) -> Tree:
-    """Encodes a prompt and its responses; a response may hold tool calls and their results."""
+    """Encodes a prompt and its responses, each of which begins with the assistant and may hold calls and their results.
+
+    Raises ``HerdError`` for what the chat encoder refuses, and for a response without a token: what it is worth could
+    be read nowhere.
+    """
     trunk = chat.encode(prompt, tools=tools, open_assistant=True).ids
     branches = []
     for response in responses:
         whole = encode_messages(chat, [*prompt, *response], tools)
         assert whole.ids[: len(trunk)] == trunk, "the chat encoder's prompt is not a prefix of the dialogue"
         start = len(trunk)
+        if len(whole.ids) == start:
+            raise HerdError("a response holds no token")
         branches.append(Branch(whole.ids[start:], whole.mask[start:], whole.content_mask[start:]))
     return Tree(trunk, branches)
 

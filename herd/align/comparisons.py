@@ -24,7 +24,10 @@ Messages = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Comparison:
-    """A ranking edited > chosen > rejected; ``strength`` says by how much the chosen answer is better."""
+    """A ranking edited > chosen > rejected; ``strength`` says by how much the chosen answer is better.
+
+    ``place`` names it in a sentence about what is wrong in it.
+    """
 
     prompt: Messages
     chosen: Messages
@@ -32,6 +35,7 @@ class Comparison:
     edited: Messages | None
     tools: list[Any]
     strength: Strength
+    place: str = "a comparison"
 
     @property
     def ranking(self) -> list[Messages]:
@@ -66,15 +70,28 @@ def read_comparisons(files: Iterable[Path]) -> list[Comparison]:
 
 
 def _read(row: Any, place: str) -> Comparison:
-    if not isinstance(row, dict) or not all(
-        isinstance(row.get(name), list) for name in ("prompt", "chosen", "rejected")
-    ):
-        raise HerdError(f"{place}: it needs prompt, chosen and rejected, each a list of messages")
-    strength = row.get("strength", STRENGTHS[0])
+    if not isinstance(row, dict):
+        raise HerdError(f"{place}: it is no object")
+    prompt, chosen, rejected = (
+        _messages(row.get(name), f"{place}, {name}") for name in ("prompt", "chosen", "rejected")
+    )
+    edited = None if row.get("edited") is None else _messages(row["edited"], f"{place}, edited")
+    for name, answer in (("chosen", chosen), ("rejected", rejected), ("edited", edited)):
+        if answer is not None and answer[0].get("role") != "assistant":
+            raise HerdError(f"{place}, {name}: an answer begins with a message of the assistant")
+    strength, tools = row.get("strength", STRENGTHS[0]), row.get("tools") or []
     if strength not in STRENGTHS:
         raise HerdError(f"{place}: the strength {strength!r} is none of {', '.join(STRENGTHS)}")
-    tools = row.get("tools") or []
-    return Comparison(row["prompt"], row["chosen"], row["rejected"], row.get("edited"), tools, strength)
+    if not isinstance(tools, list):
+        raise HerdError(f"{place}: its tools are no list")
+    return Comparison(prompt, chosen, rejected, edited, tools, strength, place)
+
+
+def _messages(value: Any, place: str) -> Messages:
+    """A list of messages, of which there is one at least."""
+    if not isinstance(value, list) or not value or not all(isinstance(message, dict) for message in value):
+        raise HerdError(f"{place}: it must be a list of messages, and not empty")
+    return value
 
 
 def encode_rankings(
@@ -82,7 +99,8 @@ def encode_rankings(
 ) -> tuple[list[Tree], dict[str, int]]:
     """The strong comparisons as trees with the best answer first, and how many were left out for what reason.
 
-    ``pairs_only`` keeps the best and the rejected answer alone, as DPO wants them.
+    ``pairs_only`` keeps the best and the rejected answer alone, as DPO wants them.  ``HerdError`` names the comparison
+    that cannot be written.
     """
     trees: list[Tree] = []
     dropped = {"weak": 0, "too long": 0, "alike": 0}
@@ -91,7 +109,10 @@ def encode_rankings(
         if not comparison.strong:
             dropped["weak"] += 1
             continue
-        tree = encode_tree(chat, comparison.prompt, answers, comparison.tools)
+        try:
+            tree = encode_tree(chat, comparison.prompt, answers, comparison.tools)
+        except HerdError as error:
+            raise HerdError(f"{comparison.place}: {error}") from None
         if any(a.ids == b.ids for a, b in zip(tree.branches, tree.branches[1:], strict=False)):
             dropped["alike"] += 1
         elif len(tree.prompt) + max(len(branch.ids) for branch in tree.branches) > longest:

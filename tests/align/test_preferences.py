@@ -89,6 +89,29 @@ def test_what_is_no_token_cannot_have_been_written(chat: ChatFormat) -> None:
         encode_dialogue(chat, {"messages": [*TASK.messages, {**answer("x"), "written": [1, 512]}]})
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"chosen": []}, "comparison 2, chosen: it must be a list of messages"),
+        ({"prompt": "How?"}, "comparison 2, prompt: it must be a list of messages"),
+        ({"rejected": ["no"]}, "comparison 2, rejected: it must be a list of messages"),
+        ({"edited": "better so"}, "comparison 2, edited: it must be a list of messages"),
+        ({"rejected": TASK.messages}, "comparison 2, rejected: an answer begins with a message of the assistant"),
+        ({"rejected": [{**answer("x"), "written": []}]}, "comparison 2: a response holds no token"),
+        ({"chosen": [{"role": "assistant", "content": 7}]}, "comparison 2: message 1"),
+        ({"strength": "much"}, "comparison 2: the strength 'much' is none of"),
+        ({"tools": "search"}, "comparison 2: its tools are no list"),
+    ],
+)
+def test_a_comparison_that_cannot_be_read_is_named_by_file_and_place(
+    chat: ChatFormat, tmp_path: Path, change: dict, problem: str
+) -> None:
+    row = {"prompt": TASK.messages, "chosen": [answer("yes")], "rejected": [answer("no")], "strength": "better"}
+    write_jsonl(tmp_path / "preferences.jsonl", [row, row | change])
+    with pytest.raises(HerdError, match=f"^{tmp_path}/preferences.jsonl, {problem}"):
+        encode_rankings(chat, read_comparisons([tmp_path]), 1024)
+
+
 LEAKS = Decontaminator([{"role": "answer", "text": "Return the secret of the test."}])
 
 
