@@ -49,18 +49,17 @@ def _walk(directory: Path, role: str, depth: int, used_digest: str | None, seen:
 
 def descendants(artifact: Path) -> list[str]:
     """The artifacts beside ``artifact`` that were made from it, by way of others too, in the order of their making."""
-    beside = {
-        path.parent.resolve(): Manifest.read(path.parent)
-        for path in artifact.resolve().parent.glob("[!.]*/manifest.json")
-    }
-    made = sorted(
-        ((place, manifest) for place, manifest in beside.items() if manifest), key=lambda one: one[1].finished
-    )
-    found = {artifact.resolve()}
-    for place, manifest in made:
-        if found & {(place.parent / entry["stage"]).resolve() for entry in manifest.inputs.values()}:
-            found.add(place)
-    return [place.name for place, _ in made if place in found - {artifact.resolve()}]
+    origin = artifact.resolve()
+    beside = {path.parent.resolve() for path in origin.parent.glob("[!.]*/manifest.json")}
+    made = {place: manifest for place in beside if (manifest := Manifest.read(place)) is not None}
+    found = {origin}
+    while new := {place for place, manifest in made.items() if found & _inputs(place, manifest)} - found:
+        found |= new
+    return [place.name for place in sorted(found - {origin}, key=lambda place: made[place].finished)]
+
+
+def _inputs(place: Path, manifest: Manifest) -> set[Path]:
+    return {(place.parent / entry["stage"]).resolve() for entry in manifest.inputs.values()}
 
 
 def as_text(artifact: Path) -> str:

@@ -1,6 +1,7 @@
 """One artifact alone: whole or absent, resumed, never over what somebody made, and with its lineage."""
 
 import errno
+import fcntl
 import os
 import pickle
 import signal
@@ -137,6 +138,15 @@ def test_a_second_call_for_the_same_place_is_refused_and_for_another_is_not(tmp_
         with pytest.raises(HerdError, match="is writing this run"):
             make(tmp_path / "out", {})
         make(tmp_path / "other", {})
+
+
+def test_a_file_system_that_cannot_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(file: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(HerdError, match=r"cannot be locked there \(No locks available\)"):
+        make(tmp_path / "out", {})
 
 
 def test_lineage_goes_through_artifacts_in_other_places_and_names_plain_files(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Lineage: from the last artifact to the first, and a warning where the chain no longer holds."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from herd.foundation.errors import HerdError
 from herd.foundation.progress import Progress
 from herd.pipeline.graph import Stage, run_graph
-from herd.pipeline.lineage import ancestors, as_text
+from herd.pipeline.lineage import ancestors, as_text, descendants
+from herd.pipeline.manifest import Manifest
 
 
 def write(inputs: Mapping[str, Path], out: Path, progress: Progress) -> None:
@@ -41,6 +43,19 @@ def test_a_changed_ancestor_is_stale(tmp_path: Path) -> None:
     (tmp_path / "corpus" / "text").write_text("other words")
     (stale,) = {a.stale for a in ancestors(tmp_path / "base") if a.stale}
     assert stale == "text was changed after it was made"
+
+
+def test_descendants_are_found_whichever_finished_in_the_same_second(tmp_path: Path) -> None:
+    chain = [
+        Stage(f"{number:02d}", write, {}, {"before": f"{number - 1:02d}"} if number else {}) for number in range(9)
+    ]
+    run_graph([*chain, Stage("other", write, {})], tmp_path, Progress.silent())
+    for stage in chain:
+        manifest = Manifest.read(tmp_path / stage.name)
+        assert manifest is not None
+        replace(manifest, finished="2026-01-01T00:00:00+00:00").write(tmp_path / stage.name)
+    assert sorted(descendants(tmp_path / "00")) == [stage.name for stage in chain[1:]]
+    assert descendants(tmp_path / "08") == []
 
 
 def test_what_is_no_artifact_is_refused(tmp_path: Path) -> None:
