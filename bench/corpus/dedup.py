@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from herd.corpus.dedup import DedupConfig, families, open_signatures, sign
+from herd.corpus.dedup import DedupConfig, families, sign
+from herd.corpus.signatures import StoredSignatures
 from herd.corpus.words import hash_ngrams, hash_words, split_words
 
 CONFIG = DedupConfig(shingle_words=5, bands=14, rows=8)
@@ -89,7 +90,7 @@ def run(documents: int, partitions: int) -> None:
                 characters += sum(map(len, texts))
                 parts.append(similarities)
         started = time.process_time()
-        family = families(open_signatures(path), config)
+        family = families(StoredSignatures(path), config, work=path.parent)
         seconds["families"] = time.process_time() - started
     total = sum(seconds.values())
     print(f"{documents:,} documents of {characters / documents:,.0f} characters, {partitions} partitions: "

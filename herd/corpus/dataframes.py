@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from herd.corpus.dedup import DedupConfig, Rows, are_alike, band_keys, candidates, join, open_signatures
+from herd.corpus.dedup import DedupConfig, Forest, are_alike, band_keys, candidates
+from herd.corpus.signatures import Rows, StoredSignatures
 from herd.foundation.errors import HerdError
 
 # Daft reads these when it is imported: no bar of its own, which stalls on Ray, and no word to anybody.
@@ -80,9 +81,9 @@ class DaftEngine:
         frame = frame.where(col("rows").list_count() > 1).select(pairs(col("rows")).alias("pair")).explode("pair")
         frame = frame.where(col("pair").not_null()).select(col("pair").unnest()).distinct()
         found = [(row["one"], row["other"]) for row in self._rows(frame)]
-        if not found:
-            return np.arange(len(rows), dtype=np.int64)
-        return join(np.arange(len(rows), dtype=np.int64), np.searchsorted(rows, np.array(found, dtype=np.int64)))
+        forest = Forest(len(rows))
+        forest.join(np.searchsorted(rows, np.array(found, dtype=np.int64).reshape(-1, 2)))
+        return forest.firsts()
 
     def _rows(self, frame: daft.DataFrame) -> Iterator[dict[str, Any]]:
         try:
@@ -131,11 +132,11 @@ def _batched(function: Callable[[Series], pa.Array], fields: dict[str, DataType]
 
 def _meetings(signatures: Path, config: DedupConfig, slices: Series) -> pa.Array:
     """For each slice of rows, the band and the key of every bucket that one of them lies in."""
-    opened, lengths = open_signatures(signatures), []
+    opened, lengths = StoredSignatures(signatures), []
     found = [(np.empty(0, np.uint16), np.empty(0, np.uint64), np.empty(0, np.int64))]  # a batch may be empty
     for rows in slices.to_pylist():
-        own = opened[rows]
-        keys = [band_keys(own, np.arange(len(rows)), band, config) for band in range(config.bands)]
+        own = opened[np.array(rows, dtype=np.int64)]
+        keys = [band_keys(own, band, config) for band in range(config.bands)]
         bands = np.repeat(np.arange(config.bands, dtype=np.uint16), len(rows))
         found.append((bands, np.concatenate(keys), np.tile(np.array(rows, dtype=np.int64), config.bands)))
         lengths.append(len(bands))
@@ -147,7 +148,7 @@ def _alike(signatures: Path, similarity: float, buckets: Series) -> pa.Array:
     lists = [np.sort(np.array(rows, dtype=np.int64)) for rows in buckets.to_pylist()]
     rows = np.concatenate([np.empty(0, dtype=np.int64), *lists])
     bucket = np.repeat(np.arange(len(lists), dtype=np.uint64), np.array([len(one) for one in lists], dtype=np.int64))
-    opened, found = open_signatures(signatures), [np.empty((0, 2), dtype=np.int64)]
+    opened, found = StoredSignatures(signatures), [np.empty((0, 2), dtype=np.int64)]
     for places in candidates(np.arange(len(rows)), bucket):
         found.append(places[are_alike(opened, rows[places], similarity)])
     pairs = np.concatenate(found)

@@ -2,13 +2,14 @@
 
 Near-duplicates are found as in Broder 1997 (paper, section 3.1.1): MinHash signatures of word shingles, banded so that
 similar documents meet in a bucket, every meeting verified on the signatures, families the connected components.
-Buckets are spread over partitions by their digest and one partition is in memory at a time; which documents meet does
-not depend on the number of partitions, and the survivor of a family is its best document, not the one that came first.
+Buckets are spread over partitions by their digest; one partition is in memory at a time, and of every document a number
+that leads to the first of its family.  Which documents meet does not depend on the number of partitions, and the
+survivor of a family is its best document, not the one that came first.
 """
 
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,23 +18,14 @@ from rensa import RMinHash
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from herd.corpus.signatures import Rows, Signatures, SignatureTable
 from herd.corpus.words import Hashes, hash_ngrams, hash_text
 from herd.foundation.config import Config
 
-Signatures = NDArray[np.uint32]
-Rows = NDArray[np.int64]
-
-
-class SignatureTable(Protocol):
-    """Signatures wherever they lie: ``table[rows]`` brings some into memory, shape (len(rows), permutations)."""
-
-    def __getitem__(self, rows: Rows, /) -> Any: ...
-
-
 _ALL_PAIRS_LIMIT = 48
 _ANCHORS = 8
-_PAIRS_AT_A_TIME = 1 << 14
-_ROWS_AT_A_TIME = 1 << 16
+_PAIRS_AT_A_TIME = 1 << 13
+_ROWS_AT_A_TIME = 1 << 14
 
 
 class DedupConfig(Config):
@@ -112,30 +104,61 @@ def _shingles(word_hashes: Sequence[Hashes], n: int) -> tuple[Hashes, Rows]:
     return hash_ngrams(flat, n)[place < np.repeat(lengths, sizes)], lengths
 
 
-def families(signatures: Signatures, config: DedupConfig, rows: Rows | None = None) -> Rows:
-    """The families of ``rows`` (all by default): position in ``rows`` of the first member, shape (len(rows),)."""
+def families(
+    signatures: SignatureTable, config: DedupConfig, rows: Rows | None = None, work: Path | None = None
+) -> Rows:
+    """The families of ``rows`` (all by default): position in ``rows`` of the first member, shape (len(rows),).
+
+    Buckets are in a new directory below ``work`` (where the system has its temporary ones, if none is given) until they
+    are compared.
+    """
     rows = np.arange(len(signatures)) if rows is None else rows
-    family = np.arange(len(rows), dtype=np.int64)
-    for band in range(config.bands):
-        keys = band_keys(signatures, rows, band, config)
-        for partition in range(config.partitions):
-            members = np.flatnonzero(keys % np.uint64(config.partitions) == partition)
-            for pairs in candidates(members, keys[members]):
-                unknown = pairs[family[pairs[:, 0]] != family[pairs[:, 1]]]
-                alike = unknown[are_alike(signatures, rows[unknown], config.similarity)]
-                if len(alike):
-                    family = join(family, alike)
-    return family
+    forest = Forest(len(rows))
+    with tempfile.TemporaryDirectory(dir=work) as place:
+        buckets = Buckets(Path(place), config)
+        buckets.add(signatures, rows, np.arange(len(rows)))
+        for members, keys in buckets:
+            for pairs in candidates(members, keys):
+                unknown = pairs[forest.are_apart(pairs)]
+                forest.join(unknown[are_alike(signatures, rows[unknown], config.similarity)])
+    return forest.firsts()
 
 
-def band_keys(signatures: Signatures, rows: Rows, band: int, config: DedupConfig) -> Hashes:
-    """The bucket of each of ``rows`` in a band, as a digest: shape (len(rows),)."""
-    columns = slice(band * config.rows, (band + 1) * config.rows)
-    keys = np.empty(len(rows), dtype=np.uint64)
-    for begin in range(0, len(rows), _ROWS_AT_A_TIME):
-        own = np.ascontiguousarray(signatures[rows[begin : begin + _ROWS_AT_A_TIME], columns], dtype=np.uint64)
-        keys[begin : begin + _ROWS_AT_A_TIME] = hash_ngrams(own.reshape(-1), config.rows)[:: config.rows]
-    return keys
+class Buckets:
+    """The buckets of all bands on the disk, divided by digest; one division of a band is in memory at a time."""
+
+    def __init__(self, directory: Path, config: DedupConfig) -> None:
+        self._directory, self._config = directory, config
+
+    def add(self, signatures: SignatureTable, rows: Rows, names: Rows) -> None:
+        """Puts ``rows`` into the buckets of every band by their ``names``, ascending and above those added before."""
+        for begin in range(0, len(rows), _ROWS_AT_A_TIME):
+            own = signatures[rows[begin : begin + _ROWS_AT_A_TIME]]
+            members = names[begin : begin + _ROWS_AT_A_TIME]
+            for band in range(self._config.bands):
+                keys = band_keys(own, band, self._config)
+                division = keys % np.uint64(self._config.partitions)
+                for number in np.unique(division).tolist():
+                    here = division == number
+                    with self._file(band, number).open("ab") as file:
+                        np.stack([keys[here], members[here].astype(np.uint64)], axis=1).tofile(file)
+
+    def __iter__(self) -> Iterator[tuple[Rows, Hashes]]:
+        """Members, in ascending order, and the keys of their buckets, one division of a band after the other."""
+        for band in range(self._config.bands):
+            for number in range(self._config.partitions):
+                if (path := self._file(band, number)).exists():
+                    keys, members = np.fromfile(path, dtype=np.uint64).reshape(-1, 2).T
+                    yield members.astype(np.int64), keys
+
+    def _file(self, band: int, number: int) -> Path:
+        return self._directory / f"{band:03d}-{number:05d}.bin"
+
+
+def band_keys(signatures: Signatures, band: int, config: DedupConfig) -> Hashes:
+    """The bucket of each signature in a band, as a digest: shape (len(signatures),)."""
+    own = np.ascontiguousarray(signatures[:, band * config.rows : (band + 1) * config.rows], dtype=np.uint64)
+    return hash_ngrams(own.reshape(-1), config.rows)[:: config.rows]
 
 
 def candidates(members: Rows, keys: Hashes) -> Iterator[Rows]:
@@ -173,19 +196,47 @@ def are_alike(signatures: SignatureTable, pairs: Rows, similarity: float) -> NDA
     """Which ``pairs`` of rows agree in a share of ``similarity`` of their signatures or more."""
     alike = np.empty(len(pairs), dtype=np.bool_)
     for begin in range(0, len(pairs), _PAIRS_AT_A_TIME):
-        one, other = pairs[begin : begin + _PAIRS_AT_A_TIME].T
-        alike[begin : begin + _PAIRS_AT_A_TIME] = (signatures[one] == signatures[other]).mean(axis=1) >= similarity
+        rows, place = np.unique(pairs[begin : begin + _PAIRS_AT_A_TIME], return_inverse=True)
+        own = signatures[rows]
+        one, other = place.reshape(-1, 2).T
+        alike[begin : begin + _PAIRS_AT_A_TIME] = (own[one] == own[other]).mean(axis=1) >= similarity
     return alike
 
 
-def join(family: Rows, pairs: Rows) -> Rows:
-    """The families after the members of each pair turned out to belong together, named by their first members."""
-    shape, ends = (len(family), len(family)), family[pairs]
-    graph = coo_array((np.ones(len(ends), dtype=np.bool_), (ends[:, 0], ends[:, 1])), shape=shape)
-    _, component = connected_components(graph, directed=False)
-    _, first, place = np.unique(component, return_index=True, return_inverse=True)
-    joined: Rows = first[place][family]
-    return joined
+class Forest:
+    """Which of so many members belong together: each leads to an earlier one of its family, the first to itself."""
+
+    def __init__(self, members: int) -> None:
+        self._earlier: Rows = np.arange(members, dtype=np.int64)
+
+    def are_apart(self, pairs: Rows) -> NDArray[np.bool_]:
+        """Which ``pairs`` of members are not known to belong together."""
+        one, other = self._first(pairs).T
+        apart: NDArray[np.bool_] = one != other
+        return apart
+
+    def join(self, pairs: Rows) -> None:
+        """The members of each pair turned out to belong together."""
+        if not len(pairs):
+            return
+        names, place = np.unique(self._first(pairs), return_inverse=True)
+        one, other = place.reshape(-1, 2).T
+        graph = coo_array((np.ones(len(one), dtype=np.bool_), (one, other)), shape=(len(names), len(names)))
+        _, component = connected_components(graph, directed=False)
+        _, smallest = np.unique(component, return_index=True)
+        self._earlier[names] = names[smallest[component]]
+
+    def firsts(self) -> Rows:
+        """The first member of each one's family, shape (members,)."""
+        for begin in range(0, len(self._earlier), _ROWS_AT_A_TIME):
+            part = self._earlier[begin : begin + _ROWS_AT_A_TIME]
+            part[:] = self._first(part)
+        return self._earlier
+
+    def _first(self, members: Rows) -> Rows:
+        while not np.array_equal(above := self._earlier[members], members):
+            members = above
+        return members
 
 
 def survivors(family: Rows, qualities: Sequence[float], ids: Sequence[str]) -> NDArray[np.bool_]:
@@ -198,9 +249,3 @@ def survivors(family: Rows, qualities: Sequence[float], ids: Sequence[str]) -> N
     keep = np.zeros(len(family), dtype=np.bool_)
     keep[list(best.values())] = True
     return keep
-
-
-def open_signatures(path: Path) -> Signatures:
-    """Maps signatures saved with ``numpy.save``, so that only what is compared comes into memory."""
-    signatures: Signatures = np.load(path, mmap_mode="r")
-    return signatures

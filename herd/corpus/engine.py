@@ -15,7 +15,8 @@ from typing import Literal, Protocol, TypeVar
 
 from pydantic import Field, model_validator
 
-from herd.corpus.dedup import DedupConfig, Rows, families, open_signatures
+from herd.corpus.dedup import DedupConfig, families
+from herd.corpus.signatures import Rows, StoredSignatures
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
 from herd.foundation.workers import workers
@@ -65,7 +66,7 @@ class LocalEngine:
 
     def families(self, signatures: Path, config: DedupConfig, rows: Rows) -> Rows:
         """The families, one partition of a band's buckets in memory at a time."""
-        return families(open_signatures(signatures), config, rows)
+        return families(StoredSignatures(signatures), config, rows, signatures.parent)
 
 
 @contextmanager

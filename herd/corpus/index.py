@@ -28,8 +28,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from herd.corpus.dedup import DedupConfig, Rows, Signatures, open_signatures
+from herd.corpus.dedup import DedupConfig
 from herd.corpus.lines import LineCounts
+from herd.corpus.signatures import Rows, StoredSignatures, write_signatures
 from herd.corpus.words import Hashes, hash_text
 from herd.foundation.errors import HerdError
 from herd.foundation.files import atomic_path, read_json, read_jsonl, write_json, write_jsonl
@@ -90,9 +91,9 @@ class Index:
         if not whole:
             raise HerdError(f"{self.place}: not whole: it should hold {self.documents:,} documents and signatures")
 
-    def signatures(self) -> Signatures:
-        """The signatures, mapped, shape (documents, permutations)."""
-        return open_signatures(self.place / "signatures.npy")
+    def signatures(self) -> StoredSignatures:
+        """The signatures, of shape (documents, permutations)."""
+        return StoredSignatures(self.place / "signatures.npy")
 
     def ids(self) -> Iterator[pa.RecordBatch]:
         """``id`` and ``kept`` of the documents, some at a time."""
@@ -141,12 +142,7 @@ class IndexWriter:
         """The documents ``ids``, for which ``kept`` stayed, and their ``rows`` of a file of signatures."""
         instead = [other if other != own else None for own, other in zip(ids, kept, strict=True)]
         self._write("documents", pa.table([pa.array(ids, pa.string()), pa.array(instead, pa.string())], _DOCUMENTS))
-        opened = open_signatures(signatures)
-        with atomic_path(self._place / "signatures.npy") as temporary, temporary.open("wb") as file:
-            shape = (len(rows), self._config.permutations)
-            np.lib.format.write_array_header_1_0(file, {"descr": "<u4", "fortran_order": False, "shape": shape})
-            for start in range(0, len(rows), _ROWS_AT_A_TIME):
-                np.ascontiguousarray(opened[rows[start : start + _ROWS_AT_A_TIME]], dtype="<u4").tofile(file)
+        _copy_signatures(signatures, rows, self._place)
         self._documents = len(ids)
 
     def lines(self, counts: LineCounts) -> None:
@@ -185,12 +181,18 @@ def without(index: Path, gone: set[str], out: Path) -> None:
             for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME):
                 writer.write_batch(batch if name == "lines" else batch.filter(_stays(batch, ids)))
     keep = np.flatnonzero(_stays(pq.read_table(index / "documents.parquet"), ids).to_numpy())
-    opened = open_signatures(index / "signatures.npy")
-    with atomic_path(out / "signatures.npy") as temporary, temporary.open("wb") as file:
-        np.save(file, opened[keep])
+    _copy_signatures(index / "signatures.npy", keep, out)
     rows = read_jsonl(index / "superseded.jsonl")
     write_jsonl(out / "superseded.jsonl", (row for row in rows if not {row["id"], row["by"]} & gone))
     write_json(out / "index.json", read_json(index / "index.json") | {"documents": len(keep)})
+
+
+def _copy_signatures(signatures: Path, rows: Rows, out: Path) -> None:
+    """Copies some rows of a file of signatures to ``out``."""
+    stored = StoredSignatures(signatures)
+    parts = (stored[rows[start : start + _ROWS_AT_A_TIME]] for start in range(0, len(rows), _ROWS_AT_A_TIME))
+    with atomic_path(out / "signatures.npy") as temporary:
+        write_signatures(temporary, parts, (len(rows), stored.shape[1]))
 
 
 def _stays(rows: pa.RecordBatch | pa.Table, gone: pa.Array) -> pa.Array:

@@ -20,6 +20,7 @@ from herd.corpus.engine import Engine
 from herd.corpus.funnel import Funnel
 from herd.corpus.prepare import PrepareConfig
 from herd.corpus.quality import Example, QualityModel, train_quality, worst
+from herd.corpus.signatures import write_signatures
 from herd.corpus.snapshots import KNOWN_TEXT, Known, Past
 
 Marks = NDArray[np.bool_]
@@ -138,12 +139,8 @@ def find_families(
     Where there is a past, this machine looks for both.
     """
     path = work / "signatures.npy"
-    parts = [np.load(part, mmap_mode="r") for part in sorted(work.glob("signatures-*.npy"))]
-    with path.open("wb") as file:
-        shape = (sum(len(part) for part in parts), config.dedup.permutations)
-        np.lib.format.write_array_header_1_0(file, {"descr": "<u4", "fortran_order": False, "shape": shape})
-        for part in parts:
-            np.ascontiguousarray(part, dtype="<u4").tofile(file)
+    parts = (np.load(part) for part in sorted(work.glob("signatures-*.npy")))
+    write_signatures(path, parts, (len(ledger.ids), config.dedup.permutations))
     family = np.arange(len(ledger.ids))
     living = np.flatnonzero(ledger.alive)
     if not past:

@@ -24,9 +24,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from herd.corpus.dedup import DedupConfig, Rows, Signatures, are_alike, band_keys, candidates, join, open_signatures
+from herd.corpus.dedup import Buckets, DedupConfig, Forest, are_alike, candidates
 from herd.corpus.index import Address, Index
 from herd.corpus.lines import LineCounts
+from herd.corpus.signatures import Rows, Signatures, StoredSignatures
 from herd.corpus.words import Hashes, hash_text
 
 KNOWN_ADDRESS = "an earlier snapshot has this address"
@@ -92,19 +93,22 @@ class Past:
         The families are as in ``dedup.families``; a key of the dictionary is a position in ``rows``.  ``work`` is a
         directory that this call makes and removes.
         """
-        table = _Table([*(index.signatures() for index in self.indexes), open_signatures(signatures)])
-        buckets = _Buckets(work, config)
-        for number, start in enumerate(table.starts[:-1].tolist()):
-            buckets.add(table, self._counting(number) + start)
-        buckets.add(table, rows + table.starts[-1])
+        table = _Table([*(index.signatures() for index in self.indexes), StoredSignatures(signatures)])
+        counting = [self._counting(number) + start for number, start in enumerate(table.starts[:-1].tolist())]
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        buckets = Buckets(work, config)
+        for part in (*counting, rows + table.starts[-1]):
+            buckets.add(table, part, part)
         found = _Families(table, rows, config.similarity)
-        for pairs in buckets.pairs(int(table.starts[-1])):
+        for pairs in _outward(buckets, int(table.starts[-1])):
             found.compare(pairs)
         shutil.rmtree(work)
-        met = found.met_by_family()
+        family = found.forest.firsts()
+        met = found.met_by_family(family)
         places = np.flatnonzero(met != _NOBODY)
         names = self._names(np.unique(met[places]), table.starts)
-        return found.family, {place: names[number] for place, number in zip(places.tolist(), met[places], strict=True)}
+        return family, {place: names[number] for place, number in zip(places.tolist(), met[places], strict=True)}
 
     def count_lines(self, counts: LineCounts) -> None:
         """Adds the lines of the indexes to those of the new snapshot, where all documents fit into one bucket."""
@@ -154,12 +158,23 @@ def _common(keys: Hashes, rows: Rows, others: Hashes) -> Iterator[tuple[int, int
         yield int(rows[place[at]]), at
 
 
+def _outward(buckets: Buckets, first: int) -> Iterator[Rows]:
+    """The pairs of rows that must be compared and of which the second is ``first`` or one after it."""
+    for members, keys in buckets:
+        meeting = np.isin(keys, keys[members >= first])
+        for pairs in candidates(members[meeting], keys[meeting]):
+            yield pairs[pairs[:, 1] >= first]
+
+
 class _Table:
     """Signatures of several files as one table, the rows of one file after those of another."""
 
-    def __init__(self, parts: Sequence[Signatures]) -> None:
+    def __init__(self, parts: Sequence[StoredSignatures]) -> None:
         self._parts = parts
         self.starts = np.cumsum([0, *(len(part) for part in parts)])[:-1]
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self._parts)
 
     def __getitem__(self, rows: Rows) -> Signatures:
         found = np.empty((len(rows), self._parts[0].shape[1]), dtype=np.uint32)
@@ -170,50 +185,12 @@ class _Table:
         return found
 
 
-class _Buckets:
-    """The buckets of all bands on the disk, divided by digest; one division of a band is in memory at a time."""
-
-    def __init__(self, directory: Path, config: DedupConfig) -> None:
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-        self._directory, self._config = directory, config
-
-    def add(self, table: _Table, rows: Rows) -> None:
-        """Puts ``rows``, which come after those that were added before, into the buckets of every band."""
-        for begin in range(0, len(rows), _ROWS_AT_A_TIME):
-            part = rows[begin : begin + _ROWS_AT_A_TIME]
-            own = table[part]
-            for band in range(self._config.bands):
-                keys = band_keys(own, np.arange(len(part)), band, self._config)
-                division = keys % np.uint64(self._config.partitions)
-                for number in np.unique(division).tolist():
-                    here = division == number
-                    with self._file(band, number).open("ab") as file:
-                        np.stack([keys[here], part[here].astype(np.uint64)], axis=1).tofile(file)
-
-    def pairs(self, first: int) -> Iterator[Rows]:
-        """The pairs of rows that must be compared and of which the second is ``first`` or one after it."""
-        for band in range(self._config.bands):
-            for number in range(self._config.partitions):
-                path = self._file(band, number)
-                if not path.exists():
-                    continue
-                keys, rows = np.fromfile(path, dtype=np.uint64).reshape(-1, 2).T
-                members = rows.astype(np.int64)
-                meeting = np.isin(keys, keys[members >= first])
-                for pairs in candidates(members[meeting], keys[meeting]):
-                    yield pairs[pairs[:, 1] >= first]
-
-    def _file(self, band: int, number: int) -> Path:
-        return self._directory / f"{band:03d}-{number:05d}.bin"
-
-
 class _Families:
     """What is known of the new rows: their families among themselves, and the first earlier row that each is like."""
 
     def __init__(self, table: _Table, rows: Rows, similarity: float) -> None:
         self._table, self._rows, self._similarity = table, rows + table.starts[-1], similarity
-        self.family: Rows = np.arange(len(rows), dtype=np.int64)
+        self.forest = Forest(len(rows))
         self._met = np.full(len(rows), _NOBODY, dtype=np.int64)
 
     def compare(self, pairs: Rows) -> None:
@@ -221,10 +198,8 @@ class _Families:
         place = np.searchsorted(self._rows, pairs)
         new = pairs[:, 0] >= self._table.starts[-1]
         among, outward = pairs[new], place[new]
-        unknown = self.family[outward[:, 0]] != self.family[outward[:, 1]]
-        alike = outward[unknown][self._alike(among[unknown])]
-        if len(alike):
-            self.family = join(self.family, alike)
+        unknown = self.forest.are_apart(outward)
+        self.forest.join(outward[unknown][self._alike(among[unknown])])
         earlier, own = pairs[~new], place[~new, 1]
         useful = earlier[:, 0] < self._met[own]
         earlier, own = earlier[useful], own[useful]
@@ -234,9 +209,9 @@ class _Families:
     def _alike(self, pairs: Rows) -> NDArray[np.bool_]:
         return are_alike(self._table, pairs, self._similarity)
 
-    def met_by_family(self) -> Rows:
+    def met_by_family(self, family: Rows) -> Rows:
         """For each new row the first earlier row that its family is like, a number above all where there is none."""
-        first = np.full(len(self.family), _NOBODY, dtype=np.int64)
-        np.minimum.at(first, self.family, self._met)
-        found: Rows = first[self.family]
+        first = np.full(len(family), _NOBODY, dtype=np.int64)
+        np.minimum.at(first, family, self._met)
+        found: Rows = first[family]
         return found

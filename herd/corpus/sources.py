@@ -79,9 +79,14 @@ class ParquetSource(RowSource):
     kind: Literal["parquet"] = "parquet"
 
 
-SourceConfig = Annotated[
-    PythonDocs | HtmlSource | WarcSource | JsonlSource | ParquetSource, Field(discriminator="kind")
-]  # what a recipe's ``sources:`` lists
+FileSource = HtmlSource | WarcSource | JsonlSource | ParquetSource
+SourceConfig = Annotated[PythonDocs | FileSource, Field(discriminator="kind")]  # what a recipe's ``sources:`` lists
+FILE_SOURCES: dict[str, type[FileSource]] = {
+    "html": HtmlSource,
+    "warc": WarcSource,
+    "jsonl": JsonlSource,
+    "parquet": ParquetSource,
+}
 
 _SUFFIXES = {
     "html": (".html", ".htm", ".xhtml"),
@@ -137,7 +142,7 @@ def _refuse(damage: Damage) -> None:
     raise HerdError(str(damage))
 
 
-def source_files(source: HtmlSource | WarcSource | JsonlSource | ParquetSource) -> list[PageFile]:
+def source_files(source: FileSource) -> list[PageFile]:
     """The files of ``source`` in order, each once; a path that leads to none is a ``HerdError`` that names it."""
     found: dict[str, PageFile] = {}
     for text in source.paths:
