@@ -74,7 +74,11 @@ def _svg(figure: Figure, title: str) -> Markup:
 
 
 def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> Markup:
-    """Training loss of every run over its tokens: each step faintly, and their running mean."""
+    """Training loss of every run over its tokens: each step faintly, and their running mean.
+
+    Steps that were left out since their loss was no number have none.
+    """
+    curves = {name: [line for line in lines if line["loss"] is not None] for name, lines in curves.items()}
     with mpl.rc_context(_STYLE):
         figure, axes = _figure()
         for (name, lines), colour in zip(curves.items(), COLOURS * 3, strict=False):

@@ -317,7 +317,7 @@ class TrainRun:
     def figures(self) -> dict[str, Any]:
         """The run in figures: counters, closing loss and rate, and what the last held-out evaluation said."""
         lines = list(read_jsonl(self.out / "metrics.jsonl"))
-        closing = lines[-max(len(lines) // 20, 1) :]
+        closing = [line["loss"] for line in lines[-max(len(lines) // 20, 1) :] if line["loss"] is not None]
         counters = self.counters
         return {
             **{key: value for key, value in lines[-1].items() if key not in ("step", "loss", "skipped")},
@@ -327,7 +327,7 @@ class TrainRun:
             "flops": counters.flops,
             "seconds": round(counters.seconds, 3),
             "skipped": counters.skipped,
-            "closing_loss": statistics.fmean(line["loss"] for line in closing),
+            "closing_loss": statistics.fmean(closing) if closing else None,
             "tokens_per_second": statistics.median(line["tokens_per_second"] for line in lines),
             "resumed_from": self.resumed_from,
             "eager_because": self.eager_because,

@@ -4,10 +4,11 @@ A checkpoint remembers how long the diary was; resuming cuts it there, so that n
 """
 
 import importlib.util
-import json
 import os
 from pathlib import Path
 from typing import Any
+
+from herd.foundation.files import json_text
 
 
 class MetricsLog:
@@ -24,8 +25,8 @@ class MetricsLog:
             self._events = SummaryWriter(directory / "tensorboard", purge_step=step)
 
     def write(self, step: int, figures: dict[str, float | int | bool]) -> None:
-        """Adds the line of one step."""
-        self._file.write((json.dumps({"step": step} | figures) + "\n").encode())
+        """Adds the line of one step; figures that are not finite, as those of a step left out may be, become null."""
+        self._file.write((json_text({"step": step} | figures) + "\n").encode())
         if self._events is not None:
             for name, value in figures.items():
                 self._events.add_scalar(name, value, step)

@@ -1,6 +1,7 @@
 """Whole or absent: what a reader can meet after a failure at any point."""
 
 import hashlib
+import math
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,15 @@ def test_jsonl_round_trip_keeps_every_character(tmp_path: Path) -> None:
     rows = [{"text": "Zeile\nmit \u2028 Trenner"}, {"text": "हिन्दी"}]
     assert write_jsonl(tmp_path / "rows.jsonl", rows) == 2
     assert list(read_jsonl(tmp_path / "rows.jsonl")) == rows
+
+
+def test_numbers_that_json_cannot_say_become_null(tmp_path: Path) -> None:
+    value = {"loss": math.nan, "range": (-math.inf, 1.5), "rows": [{"p": math.inf}, "NaN", None, 3, True]}
+    said = {"loss": None, "range": [None, 1.5], "rows": [{"p": None}, "NaN", None, 3, True]}
+    write_json(tmp_path / "one.json", value)
+    write_jsonl(tmp_path / "rows.jsonl", [value, {"p": 1.0}])
+    assert read_json(tmp_path / "one.json") == said
+    assert list(read_jsonl(tmp_path / "rows.jsonl")) == [said, {"p": 1.0}]
 
 
 def test_broken_input_is_named_with_its_line(tmp_path: Path) -> None:

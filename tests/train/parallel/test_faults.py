@@ -1,7 +1,6 @@
 """Runs on several processes that are killed, hang, are stopped or lose their disk, and go on on others."""
 
 import json
-import math
 import os
 import random
 import signal
@@ -146,7 +145,7 @@ def test_a_loss_that_is_no_number_on_one_process_leaves_the_step_out_on_all(tmp_
     assert poisoned["statuses"] == [0, 0]
     lines = list(read_jsonl(tmp_path / "poisoned" / "metrics.jsonl"))
     assert [line["skipped"] for line in lines] == [0] * 4 + [1] * (STEPS - 4)
-    assert [math.isfinite(line["loss"]) for line in lines] == [step != 4 for step in range(STEPS)]
+    assert [line["loss"] is not None for line in lines] == [step != 4 for step in range(STEPS)]
     state = load_file(tmp_path / "poisoned" / "final.safetensors")
     assert all(torch.isfinite(value).all() for value in state.values())
     assert bound["statuses"] == [2, 2]
