@@ -12,7 +12,7 @@ The steps of member ``3m``: ``bootstrap-3m``; in round N ``preferences-N-3m``, `
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from pydantic import Field
 
 from herd.align.average import AverageModelsConfig, average
 from herd.align.dpo import DpoConfig, dpo
-from herd.align.fit import FitConfig
 from herd.align.preferences import PreferencesConfig, collect_preferences
 from herd.align.reward import RewardConfig, reward
 from herd.align.sampling import RejectionConfig, rejection_sample
@@ -83,12 +82,11 @@ def open_tools(index: Path, tasks: Path) -> Iterator[ToolSet]:
     The search hides what ``tasks`` hold out, so that no page of the test gets into a dialogue by way of another query.
     """
     hidden = [row["name"] for row in read_jsonl(tasks / "held_out.jsonl")]
-    tools = [search_tool(SearchIndex(index / INDEX_NAME, hidden))]
-    if Sandbox.unavailable() is not None:
+    with ExitStack() as stack:
+        tools = [search_tool(stack.enter_context(closing(SearchIndex(index / INDEX_NAME, hidden))))]
+        if Sandbox.unavailable() is None:
+            tools.append(python_tool(stack.enter_context(Sandbox())))
         yield ToolSet(tools)
-        return
-    with Sandbox() as sandbox:
-        yield ToolSet([*tools, python_tool(sandbox)])
 
 
 def alignment_steps(config: AlignConfig, members: Sequence[str], seed: int) -> list[Step]:
@@ -141,11 +139,10 @@ def _bootstrap_step(config: AlignConfig, member: str, seed: int) -> Step:
     return _sft_step(f"bootstrap-{member}", settings, member, ["dialogues"])
 
 
-def _sft_step(name: str, settings: FitConfig, member: str, dialogues: Sequence[str]) -> Step:
+def _sft_step(name: str, settings: SftConfig, member: str, dialogues: Sequence[str]) -> Step:
     roles = {f"dialogues-{number}": found for number, found in enumerate(dialogues)}
 
     def run(inputs: Inputs, out: Path, progress: Progress) -> None:
-        assert isinstance(settings, SftConfig)
         sft(settings, inputs["base"], [inputs[role] for role in roles], out, progress)
 
     return Step(name, run, _json(settings), {"base": f"base-{member}", **roles})

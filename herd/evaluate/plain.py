@@ -13,7 +13,7 @@ malformed and ends it too.  The dialogue comes back as messages, so that the ver
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from herd.infer.engine import Engine
 from herd.infer.sampling import Sampling
@@ -52,9 +52,9 @@ class _State:
 
     task: Task
     messages: list[Message]
+    text: str
     ended: bool = False
     calls: int = 0
-    text: str = field(default="")
 
 
 def run_plain(
@@ -67,12 +67,13 @@ def run_plain(
     max_calls: int = 4,
     change: Change | None = None,
 ) -> list[list[Message]]:
-    """Continues every task's dialogue with a base model; returns the dialogues whole, in the tasks' order."""
+    """Continues every task's dialogue with a base model; returns the dialogues whole, in the tasks' order.
+
+    As in ``herd.tools.agent.run_dialogues`` a call beyond ``max_calls`` is not executed and ends its dialogue.
+    """
     opening = "".join(f"{write_example(example)}\n" for example in examples)
-    states = [_State(task, list(task.messages), text=opening + write_example(task.messages)) for task in tasks]
-    line_sampling = Sampling(
-        max_tokens=sampling.max_tokens, temperature=sampling.temperature, top_p=sampling.top_p, stop=("\n",)
-    )
+    states = [_State(task, list(task.messages), opening + write_example(task.messages)) for task in tasks]
+    line_sampling = replace(sampling, stop=("\n",))
     for _ in range(max_calls + 1):
         waiting = [(number, state) for number, state in enumerate(states) if not state.ended]
         prompts = [[engine.tokenizer.bos_id, *engine.tokenizer.encode(state.text)] for _, state in waiting]
@@ -83,10 +84,7 @@ def run_plain(
         ]
         outputs = engine.generate([prompt for _, _, prompt in fitting], line_sampling)
         for (number, state, _), (output,) in zip(fitting, outputs, strict=True):
-            _take(number, state, output.text, tools, change)
-    for state in states:
-        if not state.ended:
-            _end(state, "", "one call too many")
+            _take(number, state, output.text, tools, max_calls, change)
     return [state.messages for state in states]
 
 
@@ -103,18 +101,22 @@ def _end(state: _State, content: str, malformed: str | None) -> None:
     state.ended = True
 
 
-def _take(number: int, state: _State, line: str, tools: Mapping[str, Tool], change: Change | None) -> None:
+def _take(
+    number: int, state: _State, line: str, tools: Mapping[str, Tool], max_calls: int, change: Change | None
+) -> None:
     """Reads one generated line: an answer, a call that is executed, or something else, which ends the dialogue."""
-    label, _, rest = line.strip().partition(":")
+    line = line.strip()
+    label, _, rest = line.partition(":")
     rest = rest.strip()
     if label == _ANSWER:
         _end(state, rest, None)
         return
     name, argument = _LINES.get(label, ("", ""))
     if name not in state.task.tools or name not in tools:
-        _end(
-            state, line.strip(), f"the line {line.strip()[:40]!r} is neither an answer nor a call of a tool that is on"
-        )
+        _end(state, line, f"the line {line[:40]!r} is neither an answer nor a call of a tool that is on")
+        return
+    if state.calls == max_calls:
+        _end(state, line, "one call too many")
         return
     state.calls += 1
     arguments = json.dumps({argument: rest}, ensure_ascii=False)

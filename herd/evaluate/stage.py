@@ -11,9 +11,10 @@ base models.
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from herd.guard.classifier import Guard
 from herd.infer.engine import Engine
 from herd.tasks.solve import BASELINES
 from herd.tasks.task import Message, Task, read_tasks
+from herd.tokenizer.calls import read_arguments
 from herd.tools.registry import ToolSet, python_tool, search_tool
 from herd.tools.sandbox import Sandbox
 from herd.tools.search import SearchIndex
@@ -54,6 +56,7 @@ from herd.tools.search import SearchIndex
 BASE_PREFIX = "base-"
 _SAID = ("messages", "prompt", "edited", "chosen", "rejected")
 GUARD, KEYWORDS = "guard", "keyword list"
+_TASKS_FOR_EXAMPLES = 20_000
 
 
 class EvaluateConfig(Config):
@@ -92,7 +95,7 @@ def evaluate(config: EvaluateConfig, models: Mapping[str, Path], inputs: Inputs,
     reason = Sandbox.unavailable()
     missing = {"python": f"no sandbox ({reason})"} if reason else {}
     with ExitStack() as stack:
-        tools = [search_tool(SearchIndex(inputs.index))]
+        tools = [search_tool(stack.enter_context(closing(SearchIndex(inputs.index))))]
         if not missing:
             tools.append(python_tool(stack.enter_context(Sandbox())))
         bench = _Bench(config, inputs, ToolSet(tools), missing, out, progress)
@@ -156,8 +159,8 @@ class _Bench:
     def examples(self) -> list[list[Message]]:
         """Solved training tasks for base models."""
         if self._examples is None:
-            training = [task for task, _ in zip(read_tasks(self.inputs.tasks, "train"), range(20_000), strict=False)]
-            self._examples = solved_examples(training, self.tools, self.seed)
+            training = islice(read_tasks(self.inputs.tasks, "train"), _TASKS_FOR_EXAMPLES)
+            self._examples = solved_examples(list(training), self.tools, self.seed)
         return self._examples
 
     def measure_model(self, name: str, path: Path, largest: bool) -> _Part:
@@ -319,12 +322,13 @@ def training_texts(sources: Iterable[Path]) -> Iterator[str]:
         if source.is_file():
             for line in read_jsonl(source):
                 parts = (line.get(part) for part in _SAID) if isinstance(line, dict) else ()
-                said = [message for part in parts if isinstance(part, list) for message in part]
+                said = [one for part in parts if isinstance(part, list) for one in part if isinstance(one, dict)]
                 yield _dialogue_text(said) if said else json.dumps(line, ensure_ascii=False)
             continue
         for shard in sorted(source.glob("*.parquet")):
-            for batch in pq.ParquetFile(shard).iter_batches(1024, columns=["text"]):
-                yield from batch.column("text").to_pylist()
+            with pq.ParquetFile(shard) as file:
+                for batch in file.iter_batches(1024, columns=["text"]):
+                    yield from batch.column("text").to_pylist()
 
 
 def _dialogue_text(messages: Iterable[Mapping[str, Any]]) -> str:
@@ -332,9 +336,12 @@ def _dialogue_text(messages: Iterable[Mapping[str, Any]]) -> str:
     said = []
     for message in messages:
         calls = message.get("tool_calls") or ()
-        said += [str(message.get("content") or ""), *(value for call in calls for value in _arguments(call))]
+        said += [
+            str(message.get("content") or ""),
+            *(value for call in calls for value in _arguments(call["function"])),
+        ]
     return "\n".join(said)
 
 
-def _arguments(call: Mapping[str, Any]) -> list[str]:
-    return [str(value) for value in json.loads(call["function"]["arguments"]).values()]
+def _arguments(function: Mapping[str, Any]) -> list[str]:
+    return [str(value) for value in read_arguments(function["name"], function["arguments"]).values()]

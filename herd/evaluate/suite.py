@@ -7,6 +7,7 @@ base model with solved examples) or ``baseline_runner``.  ``run_suite`` judges t
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from pydantic import Field
@@ -162,7 +163,7 @@ def _poisoner(tasks: Sequence[Task]) -> Callable[[ToolResult], str]:
 
 
 def solved_examples(training: Sequence[Task], tools: ToolSet, seed: int) -> list[list[Message]]:
-    """One solved training task of every kind that a base model is shown, with real tool results, short ones first."""
+    """One solved training task of every kind that a base model is shown, with real results, the shortest of eight."""
     texts = tools.texts()
     examples = []
     for kind in _EXAMPLE_KINDS:
@@ -171,7 +172,7 @@ def solved_examples(training: Sequence[Task], tools: ToolSet, seed: int) -> list
         ours = [task for task in training if task.kind == kind and task.tools]
         candidates = sorted(ours, key=lambda task: derive(seed, "example", task.id))
         solved = (messages for task in candidates[:40] if (messages := solve(task, texts)) is not None)
-        shortest = min(list(solved)[:8], key=lambda messages: sum(len(str(m)) for m in messages), default=None)
+        shortest = min(islice(solved, 8), key=lambda messages: sum(len(str(m)) for m in messages), default=None)
         if shortest is not None:
             examples.append(shortest)
     return examples

@@ -122,9 +122,8 @@ def build_index(config: SearchConfig, corpus: Path, out: Path, progress: Progres
     with atomic_path(out / INDEX_NAME) as temporary:
         temporary.unlink(missing_ok=True)
         count = _fill(config, progress.track(read_passages(corpus), "indexing passages", unit="passages"), temporary)
-    if not count:
-        (out / INDEX_NAME).unlink()
-        raise HerdError(f"{corpus}: there are no passages to index")
+        if not count:
+            raise HerdError(f"{corpus}: there are no passages to index")
     size = (out / INDEX_NAME).stat().st_size
     write_json(out / "stats.json", {"passages": count, "bytes": size, "seconds": time.monotonic() - began})
 

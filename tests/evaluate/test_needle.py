@@ -13,7 +13,7 @@ from herd.evaluate.results import Results, not_measured, row
 from herd.evaluate.statistics import Estimate, wilson
 from herd.foundation.errors import HerdError
 from herd.infer.engine import Engine
-from herd.tasks.reading import long_question
+from herd.tasks.reading import long_text
 from tests.evaluate.conftest import Bench
 
 _TEXTS = ["One line of text.\nAnother line of text, a little longer than the first.\n" * 20, "Short.\n"]
@@ -65,11 +65,13 @@ def test_the_practice_shares_nothing_with_the_measurement(engine: Engine) -> Non
     measured = prompts(engine, _TEXTS, _GRID, False)
     hidden = [engine.tokenizer.decode(prompt.ids).rpartition("\n\n")[2] for prompt in measured]
     for number in range(40):
-        question, answer = long_question(_TEXTS, 2000, random.Random(number))
-        assert question.count(answer) == 1
-        assert answer.removeprefix("The ").partition(" is ")[0] in question.rpartition("\n\n")[2]
-        assert not any(sentence in question for sentence in hidden)
-        assert not any(prompt.number in question for prompt in measured)
+        text, asked = long_text(_TEXTS, 2000, random.Random(number))
+        for question, answer in asked:
+            assert text.count(answer) == 1
+            assert answer.removeprefix("The ").partition(" is ")[0] in question
+        whole = "\n\n".join([text, *(question for question, _ in asked)])
+        assert not any(sentence in whole for sentence in hidden)
+        assert not any(prompt.number in whole for prompt in measured)
 
 
 def test_the_gates_needles_are_not_those_of_the_measurement(engine: Engine) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from herd.evaluate.stage import EvaluateConfig, Inputs, evaluate
+from herd.evaluate.stage import EvaluateConfig, Inputs, evaluate, training_texts
 from herd.evaluate.suite import SuiteConfig, chat_runner, measures, plain_runner, run_suite, solved_examples
 from herd.foundation.errors import HerdError
+from herd.foundation.files import write_jsonl
 from herd.foundation.progress import Progress
 from herd.infer.engine import Engine, EngineConfig
 from herd.tasks.solve import solve
@@ -127,6 +128,21 @@ def test_the_flops_of_all_models_are_counted(evaluated: Path) -> None:
     parts = [json.loads(path.read_text()) for path in (evaluated / "parts").iterdir()]
     assert sum(part["flops"] > 0 for part in parts) == 2  # the baselines compute nothing
     assert json.loads((evaluated / "stats.json").read_text())["flops"] == sum(part["flops"] for part in parts)
+
+
+def test_leaks_are_looked_for_in_whatever_form_a_file_has(tmp_path: Path) -> None:
+    function = {"name": "search", "arguments": {"query": "an object, as some write it"}}
+    rows = [
+        {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"function": function}]}]},
+        {"prompt": ["no message"], "chosen": [{"role": "assistant", "content": "said"}]},
+        {"prompt": "plain words", "completion": "more"},
+        ["a", "list"],
+    ]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    found = [text.strip() for text in training_texts([tmp_path / "rows.jsonl"])]
+    assert found[:2] == ["an object, as some write it", "said"]
+    assert "plain words" in found[2]
+    assert "list" in found[3]
 
 
 def test_a_finished_part_is_not_measured_again(evaluated: Path, bench: Bench) -> None:

@@ -10,9 +10,10 @@ from herd.evaluate.suite import SuiteConfig, baseline_runner, choose_tasks, meas
 from herd.guard.classifier import Guard, GuardSettings
 from herd.guard.policy import PolicyConfig
 from herd.infer.engine import Engine
+from herd.infer.grammar import Grammar
 from herd.infer.sampling import Sampling
 from herd.tasks.task import KINDS, Task, read_tasks
-from herd.tools.registry import ToolSet, search_tool
+from herd.tools.registry import Tool, ToolSet, search_tool
 from herd.tools.search import SearchIndex
 from tests.evaluate.conftest import Bench
 
@@ -70,6 +71,18 @@ def test_plain_dialogues_end_and_say_why(engine: Engine, tools: ToolSet, tasks: 
     long = [[{"role": "user", "content": "word " * 2000}]]
     [full] = run_plain(engine, tasks[:1], long, tools, Sampling(max_tokens=8, temperature=0.0))
     assert full[-1]["malformed"] == "the context is full"
+
+
+def test_a_plain_call_beyond_the_most_is_not_executed(engine: Engine, tasks: list[Task]) -> None:
+    asked: list[str] = []
+    schema = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
+    tools = ToolSet([Tool("search", "Searches.", schema, lambda query: asked.append(query) or "a page")])
+    task = next(task for task in tasks if task.kind == "lookup")
+    always_search = Sampling(max_tokens=40, temperature=0.0, grammar=Grammar.choice(["Search: os.path\n"]))
+    [messages] = run_plain(engine, [task], [], tools, always_search, max_calls=2)
+    assert asked == ["os.path", "os.path"]
+    assert [message["role"] for message in messages[1:]] == ["assistant", "tool", "assistant", "tool", "assistant"]
+    assert messages[-1] == {"role": "assistant", "content": "Search: os.path", "malformed": "one call too many"}
 
 
 @pytest.mark.parametrize(("threshold", "stopped"), [(0.0, True), (1.0, False)])
