@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from herd.foundation.config import Config
+from herd.foundation.errors import HerdError
 from herd.foundation.files import atomic_path, read_json, write_json, write_text
 from herd.foundation.progress import Progress
 from herd.foundation.seeds import numpy_from
@@ -23,7 +24,6 @@ from herd.train.tokens import TokenShard, open_shards
 
 ECHO = "echo"
 """The domain's name in the mix."""
-_SPECIALS = 256
 
 
 class EchoConfig(Config):
@@ -38,42 +38,59 @@ class EchoConfig(Config):
     document: int = Field(default=254, gt=64, description="length of a document of near echoes")
     far_document: int = Field(default=1022, gt=64, description="length, at most, of a document of far echoes")
 
+    @model_validator(mode="after")
+    def _lengths_ascend(self) -> "EchoConfig":
+        if self.shortest > self.longest or self.document > self.far_document:
+            raise ValueError("shortest must not be above longest, nor document above far_document")
+        return self
+
 
 def add_echoes(config: EchoConfig, tokens: Path, progress: Progress) -> None:
-    """Adds ``train/echo.bin`` with its index to ``tokens`` and its sizes to ``meta.json``."""
+    """Adds ``train/echo.bin`` with its index to ``tokens`` and its sizes to ``meta.json``.
+
+    ``HerdError`` where no shard is longer than the spans that are to be drawn.
+    """
     if config.tokens == 0:
         return
     meta = read_json(tokens / META_FILE)
-    shards = [shard for name, shard in open_shards(tokens).items() if name != ECHO and shard.tokens > config.longest]
-    vocab_size = int(meta["vocab_size"])
+    longest = max(config.longest, config.gap)
+    shards = [shard for name, shard in open_shards(tokens).items() if name != ECHO and shard.tokens > longest]
+    if not shards:
+        raise HerdError(f"{tokens / 'train'}: no shard has more than {longest} tokens to draw echoes from")
+    spans = _Spans(shards)
     documents = []
     made = 0
     with progress.task("echo documents", config.tokens, "tokens") as task:
-        for document in _documents(config, _Spans(shards, vocab_size - _SPECIALS)):
-            documents.append(np.array([vocab_size - _SPECIALS, *document, vocab_size - _SPECIALS + 1]))
+        for document in _documents(config, spans):
+            documents.append(np.array([spans.begin, *document, spans.end]))
             made += len(documents[-1])
             task.advance(len(documents[-1]))
             if made >= config.tokens:
                 break
-    _write(documents, tokens / "train", token_type(vocab_size))
+    _write(documents, tokens / "train", token_type(int(meta["vocab_size"])))
     sizes = {"documents": len(documents), "characters": 0, "bytes": 0, "tokens": made}
     meta["splits"]["train"][ECHO] = sizes
     write_json(tokens / META_FILE, meta)
 
 
 class _Spans:
-    """Draws stretches of ordinary tokens from anywhere in the training shards, each token as likely as any."""
+    """Draws stretches of ordinary tokens from anywhere in the training shards, each token as likely as any.
 
-    def __init__(self, shards: list[TokenShard], ordinary: int) -> None:
-        self._shards, self._ordinary = shards, ordinary
+    ``begin`` and ``end`` stand around every document, whatever ids the tokenizer gives them.
+    """
+
+    def __init__(self, shards: list[TokenShard]) -> None:
+        self._shards = shards
+        document = shards[0].document(0)
+        self.begin, self.end = int(document[0]), int(document[-1])
         sizes = np.array([shard.tokens for shard in shards], dtype=np.float64)
         self._shares = sizes / sizes.sum()
 
     def draw(self, chance: np.random.Generator, length: int) -> list[int]:
-        """At most ``length`` ids; control tokens within the stretch are left out."""
+        """At most ``length`` ids; the borders of documents within the stretch are left out."""
         shard = self._shards[int(chance.choice(len(self._shards), p=self._shares))]
         start = int(chance.integers(0, shard.tokens - length))
-        return [int(token) for token in shard.stretch(start, start + length) if token < self._ordinary]
+        return [token for token in shard.stretch(start, start + length).tolist() if token not in (self.begin, self.end)]
 
 
 def _documents(config: EchoConfig, spans: _Spans) -> Iterator[list[int]]:
@@ -108,12 +125,13 @@ def _far(config: EchoConfig, spans: _Spans, chance: np.random.Generator) -> list
 
 
 def _write(documents: list[np.ndarray], directory: Path, dtype: np.dtype) -> None:
-    """The four files of a shard, as ``shards`` writes them."""
+    """The four files of a shard, as ``shards`` writes them; a reader knows it by the last, which holds the tokens."""
     offsets = np.concatenate([[0], np.cumsum([len(document) for document in documents])]).astype(np.int64)
-    with atomic_path(directory / f"{ECHO}.bin") as temporary:
-        np.concatenate(documents).astype(dtype).tofile(temporary)
+    (directory / f"{ECHO}.bin").unlink(missing_ok=True)
     arrays: dict[str, np.ndarray] = {"index": offsets, "quality": np.ones(len(documents), dtype=np.float32)}
     for name, values in arrays.items():
         with atomic_path(directory / f"{ECHO}.{name}.npy") as temporary, temporary.open("wb") as out:
             np.save(out, values)
     write_text(directory / f"{ECHO}.ids.txt", "".join(f"echo-{number}\n" for number in range(len(documents))))
+    with atomic_path(directory / f"{ECHO}.bin") as temporary:
+        np.concatenate(documents).astype(dtype).tofile(temporary)

@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
+from pydantic import ValidationError
 
+from herd.foundation.errors import HerdError
 from herd.foundation.files import write_json
 from herd.foundation.progress import Progress
+from herd.train import echo
 from herd.train.echo import ECHO, EchoConfig, add_echoes
 from herd.train.stream import Mix, TokenStream
 from herd.train.tokens import open_shards
@@ -13,10 +17,10 @@ from herd.train.tokens import open_shards
 _BEGIN, _END = 744, 745
 
 
-def tokens_directory(path: Path) -> Path:
+def tokens_directory(path: Path, begin: int = _BEGIN, end: int = _END) -> Path:
     """A corpus of counting: token n is followed by n + 1, so that every span can be recognised."""
     (path / "train").mkdir(parents=True)
-    document = np.concatenate([[_BEGIN], np.arange(700), [_END]]).astype("<u2")
+    document = np.concatenate([[begin], np.arange(700), [end]]).astype("<u2")
     np.tile(document, 20).tofile(path / "train" / "general.bin")
     np.save(path / "train" / "general.index.npy", np.arange(21) * len(document))
     np.save(path / "train" / "general.quality.npy", np.ones(20, dtype=np.float32))
@@ -66,3 +70,36 @@ def test_a_mix_can_ask_for_echoes(tmp_path: Path) -> None:
     stream = TokenStream(Mix(weights={"general": 0.75, ECHO: 0.25}).sources(open_shards(tokens)), 7, 64)
     domains = [stream.sample(number).domain for number in range(400)]
     assert abs(domains.count(ECHO) / 400 - 0.25) < 0.02
+
+
+def test_documents_begin_and_end_as_the_shards_do_whatever_the_tokenizer(tmp_path: Path) -> None:
+    tokens = tokens_directory(tmp_path / "tokens", begin=901, end=902)
+    add_echoes(EchoConfig(tokens=5_000), tokens, Progress.silent())
+    shard = open_shards(tokens)[ECHO]
+    assert {(int(document[0]), int(document[-1])) for document in map(shard.document, range(len(shard)))} == {
+        (901, 902)
+    }
+    assert max(int(shard.document(number)[1:-1].max()) for number in range(len(shard))) == 699
+
+
+def test_a_call_that_was_killed_between_two_files_is_made_good_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = tokens_directory(tmp_path / "tokens")
+    add_echoes(EchoConfig(tokens=5_000), tokens, Progress.silent())
+    monkeypatch.setattr(echo, "write_text", lambda *_: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception):
+        add_echoes(EchoConfig(tokens=9_000), tokens, Progress.silent())
+    monkeypatch.undo()
+    assert ECHO not in open_shards(tokens)
+    add_echoes(EchoConfig(tokens=9_000), tokens, Progress.silent())
+    assert open_shards(tokens)[ECHO].tokens >= 9_000
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
+    tokens = tokens_directory(tmp_path / "tokens")
+    with pytest.raises(HerdError, match="no shard has more than 20000 tokens to draw echoes from"):
+        add_echoes(EchoConfig(gap=20_000), tokens, Progress.silent())
+    for lengths in ({"shortest": 30}, {"document": 2_000}):
+        with pytest.raises(ValidationError, match="shortest must not be above longest, nor document above"):
+            EchoConfig(**lengths)
