@@ -12,12 +12,11 @@ import time
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch.distributed.tensor import DTensor
-from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from herd.model.config import PRESETS, pocket_config
 from herd.train.beginning import Fresh
+from herd.train.parallel.dry_run import place_among
 from herd.train.parallel.mesh import Mesh, MeshConfig
 from herd.train.parallel.pipeline import processes_of
 
@@ -45,19 +44,19 @@ def main() -> None:
     given = parser.parse_args()
     config = MeshConfig(**{name: getattr(given, name) for name in ("tp", "cp", "pp", "dp", "replicas", "stages")})
     shape = PRESETS.get(given.model) or pocket_config(given.model, 4096)
-    dist.init_process_group("fake", rank=given.rank, world_size=config.ranks, store=FakeStore())
-    processes = processes_of(Mesh(config, "cpu"))
-    before, began = resident("VmRSS"), time.monotonic()
-    forget_peak()
-    model = processes.begin(Fresh(shape, 7), torch.device("cpu"))
-    seconds, peak = time.monotonic() - began, resident("VmHWM") - before
-    own = sum(
-        (weight.to_local() if isinstance(weight, DTensor) else weight.detach()).nbytes for weight in model.parameters()
-    )
-    print(f"{given.model} on {config.ranks:,} ranks, {config.describe()}; rank {given.rank}, fp32")
-    print(f"whole network {4 * shape.parameters / _MIB:,.0f} MiB, this rank's part {own / _MIB:,.0f} MiB")
-    print(f"resident memory rose by {peak / _MIB:,.0f} MiB at most; {seconds:.0f} s")
-    dist.destroy_process_group()
+    with place_among(config.ranks, given.rank):
+        processes = processes_of(Mesh(config, "cpu"))
+        before, began = resident("VmRSS"), time.monotonic()
+        forget_peak()
+        model = processes.begin(Fresh(shape, 7), torch.device("cpu"))
+        seconds, peak = time.monotonic() - began, resident("VmHWM") - before
+        own = sum(
+            (weight.to_local() if isinstance(weight, DTensor) else weight.detach()).nbytes
+            for weight in model.parameters()
+        )
+        print(f"{given.model} on {config.ranks:,} ranks, {config.describe()}; rank {given.rank}, fp32")
+        print(f"whole network {4 * shape.parameters / _MIB:,.0f} MiB, this rank's part {own / _MIB:,.0f} MiB")
+        print(f"resident memory rose by {peak / _MIB:,.0f} MiB at most; {seconds:.0f} s")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,10 @@ return at once.  What it makes, cuts, computes, sends and receives is what the r
 """
 
 import math
+import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,11 +79,20 @@ def dry_run(model: ModelConfig, config: MeshConfig, rank: int, rows: int, length
 
     No process group may exist yet.  The combination need not be a proven one; that the shapes fit shows only that.
     """
-    dist.init_process_group("fake", rank=rank, world_size=config.ranks, store=FakeStore())
-    try:
+    with place_among(config.ranks, rank):
         return _view(model, Mesh(config, "cpu"), rows, length)
+
+
+@contextmanager
+def place_among(ranks: int, rank: int) -> Iterator[None]:
+    """A place among ``ranks`` processes that do not exist; none may be held yet, and nothing of it is left behind."""
+    hook = sys.excepthook  # PyTorch's own puts the rank before every later word on an uncaught error
+    dist.init_process_group("fake", rank=rank, world_size=ranks, store=FakeStore())
+    try:
+        yield
     finally:
         dist.destroy_process_group()
+        sys.excepthook = hook
 
 
 def _view(model: ModelConfig, mesh: Mesh, rows: int, length: int) -> View:

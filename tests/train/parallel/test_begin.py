@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from herd.model.config import ModelConfig
 from herd.train.beginning import Fresh
+from herd.train.parallel.dry_run import place_among
 from herd.train.parallel.mesh import Mesh, MeshConfig
 from herd.train.parallel.pipeline import processes_of
 
@@ -23,9 +22,8 @@ BLOCKS = 40e6
 
 @pytest.fixture
 def rank_21_of_32() -> Iterator[None]:
-    dist.init_process_group("fake", rank=21, world_size=32, store=FakeStore())
-    yield
-    dist.destroy_process_group()
+    with place_among(32, rank=21):
+        yield
 
 
 def resident(kind: str) -> int:

@@ -1,6 +1,9 @@
 """The view of one rank among ranks that do not exist, against counts made by hand."""
 
 import math
+import sys
+
+import torch.distributed as dist
 
 from herd.model.config import ModelConfig
 from herd.train.parallel.dry_run import View, dry_run
@@ -29,6 +32,13 @@ def test_a_step_exchanges_what_the_layers_need() -> None:
     stream = LENGTH * DIM * 4
     tp = next(moved for (kind, over), moved in view.moved.items() if kind == "all-gather" and over.startswith("tp"))
     assert tp == gathers * stream
+
+
+def test_the_process_is_afterwards_what_it_was() -> None:
+    hook = sys.excepthook
+    dry_run(SHAPE, MeshConfig(dp=2), rank=1, rows=1, length=LENGTH)
+    assert not dist.is_initialized()
+    assert sys.excepthook is hook
 
 
 def test_weights_that_are_freed_are_gathered_twice() -> None:

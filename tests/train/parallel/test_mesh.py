@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch.distributed as dist
-from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from herd.foundation.errors import HerdError
 from herd.model.config import PRESETS, ModelConfig
+from herd.train.parallel.dry_run import place_among
 from herd.train.parallel.mesh import Mesh, MeshConfig, check_mesh
 from herd.train.schedule import BatchRamp, RampStep
 
@@ -46,9 +46,8 @@ def test_a_combination_that_nobody_proved_is_refused(monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def ranks_of_16() -> Iterator[None]:
-    dist.init_process_group("fake", rank=13, world_size=16, store=FakeStore())
-    yield
-    dist.destroy_process_group()
+    with place_among(16, rank=13):
+        yield
 
 
 @pytest.mark.usefixtures("ranks_of_16")
