@@ -121,6 +121,10 @@ def train_guard(config: GuardConfig, base: Path, corpus: Path, out: Path, progre
     pages = read_pages(corpus, config.pages, config.seed) if config.pages else []
     chat = ChatFormat(tokenizer)
     examples = make_examples("train", config.examples, pages, config.policy, config.seed)
+    unseen = make_examples("calibration", config.calibration, pages, config.policy, config.seed)
+    for kind in get_args(Kind):
+        if not any(example.categories for example in unseen if example.item.kind == kind):
+            raise HerdError(f"guard: none of the {config.calibration} calibration examples is an unsafe {kind}")
     source = ExampleSource(chat, examples, config)
     longest = max(len(dialogue.ids) for dialogue in source.dialogues)
     if longest > model.config.max_positions:
@@ -130,7 +134,6 @@ def train_guard(config: GuardConfig, base: Path, corpus: Path, out: Path, progre
     report = train(training, model, source, shared_prompt_loss, out / "training", progress, name="training the guard")
     save_model(model, base, out)
     guard = Guard(Engine(model, tokenizer), GuardSettings.even(config.policy, 0.5))
-    unseen = make_examples("calibration", config.calibration, pages, config.policy, config.seed)
     figures = _calibrate(guard, unseen, config.most_false_alarms, out)
     stats = {"training": report.figures, "examples": len(examples), "calibration": figures}
     write_json(out / "stats.json", stats | {"flops": report.figures["flops"] + guard.engine.flops})

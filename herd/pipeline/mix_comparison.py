@@ -76,7 +76,7 @@ def compare(runs: Sequence[Run], large_flops: float) -> dict[str, Any]:
         "notes": [],
     }
     largest = found["sizes"][sizes[-1]]
-    if len(sizes) > 1:
+    if len(set(flops.values())) > 1:
         found["forecast"] = {mix: _forecast(runs, mix, mixes[0], large_flops) for mix in mixes}
         best = min(mixes, key=lambda mix: found["forecast"][mix]["judged"]["value"])
         forecast = found["forecast"][best]["judged"]
@@ -85,7 +85,7 @@ def compare(runs: Sequence[Run], large_flops: float) -> dict[str, Any]:
         best = min(mixes, key=lambda mix: largest["mixes"][mix]["judged"]["value"])
         judged = largest["mixes"][best]["judged"]
         found["best"] = {"mix": best, "forecast": {"forecast": judged["value"], **_ends(judged)}}
-        found["notes"].append("one size only: there is no forecast, and its own loss stands in the place of one")
+        found["notes"].append("one size only (by FLOPs): no forecast; its own loss stands in the place of one")
     found["notes"] += _warnings(found, largest["flops"], mixes)
     return found
 

@@ -4,7 +4,7 @@ Texts are read a batch at a time and only their lengths and the beginnings of a 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, read_jsonl
-from herd.report.run_files import choose
+from herd.report.run_files import batches, choose
 
 GROUPS = ("domain", "language", "topic", "source", "license", "year")
 _SAMPLED = 20_000
@@ -49,7 +49,7 @@ class Corpus:
         shards = [shard for folder in folders for shard in sorted((self.path / folder).glob("*.parquet"))]
         part, step = Part(), max(sum(map(_rows, shards)) // _SAMPLED, 1)
         for shard in shards:
-            for batch in _batches(shard):
+            for batch in batches(shard):
                 _count(part, batch, step)
         return part
 
@@ -74,7 +74,7 @@ class Corpus:
         found: dict[str, dict[str, Any]] = {}
         folders = ("documents", "heldout", "rejects") if wanted else ()
         for shard in (shard for folder in folders for shard in sorted((self.path / folder).glob("*.parquet"))):
-            for batch in _batches(shard):
+            for batch in batches(shard):
                 hits = batch.filter(pc.is_in(batch["id"], value_set=pa.array(sorted(wanted), pa.string())))
                 for row in hits.select(["id", "url", "text"]).to_pylist():
                     found[row["id"]] = {**row, "text": row["text"][:characters], "characters": len(row["text"])}
@@ -84,13 +84,6 @@ class Corpus:
 def _rows(shard: Path) -> int:
     try:
         return int(pq.read_metadata(shard).num_rows)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise HerdError(f"{shard}: not readable as Parquet ({error})") from None
-
-
-def _batches(shard: Path) -> Iterator[pa.RecordBatch]:
-    try:
-        yield from pq.ParquetFile(shard).iter_batches(batch_size=512)
     except (OSError, pa.ArrowInvalid) as error:
         raise HerdError(f"{shard}: not readable as Parquet ({error})") from None
 

@@ -164,6 +164,6 @@ def guard(run: Run) -> dict[str, Any] | None:
     stats = run.stats("guard")
     if not stats:
         return None
-    kinds = {kind: figures for kind, figures in stats.get("calibration", {}).items() if isinstance(figures, dict)}
-    names = list(dict.fromkeys(name for figures in kinds.values() for name in figures))
+    kinds = {kind: found for kind, found in stats.get("calibration", {}).items() if isinstance(found, dict)}
+    names = list(dict.fromkeys(name for found in kinds.values() for name in found))
     return {"examples": stats.get("examples"), "kinds": kinds, "names": names}

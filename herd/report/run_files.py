@@ -1,17 +1,19 @@
 """Reads what a run left on the disk; what is not there reads as empty, so that an unfinished run has a report too."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, read_jsonl
 
 INITIAL, BASE, CHAT = "initial-", "base-", "chat-"
+_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,20 @@ class Run:
 
 def choose(shard: Path, chosen: dict[str, list[dict[str, Any]]], per_rule: int, characters: int) -> None:
     """Adds rejects of a shard to ``chosen`` until every rule has ``per_rule`` of them."""
-    for batch in pq.ParquetFile(shard).iter_batches(256, columns=["rule", "reason", "url", "text"]):
+    for batch in batches(shard, ["rule", "reason", "url", "text"]):
         for row in batch.to_pylist():
             kept = chosen.setdefault(row["rule"], [])
             if len(kept) < per_rule:
                 kept.append({**row, "text": row["text"][:characters]})
+
+
+def batches(shard: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of a shard, some hundred at a time; one that is no Parquet is a ``HerdError``."""
+    try:
+        with pq.ParquetFile(shard) as source:
+            yield from source.iter_batches(_ROWS, columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise HerdError(f"{shard}: not readable as Parquet ({error})") from None
 
 
 def open_run(path: Path) -> Run:

@@ -33,6 +33,7 @@ _PYTHON_TYPES: dict[str | None, tuple[type, ...]] = {
     "boolean": (bool,),
     "array": (list,),
     "object": (dict,),
+    "null": (type(None),),
 }
 _LONGEST_RESULT = 4000
 
@@ -172,7 +173,10 @@ def _of_one_text(tool: Tool) -> Callable[[str], str]:
     return lambda text: tool.run({argument: text})
 
 
-def _fits(value: Any, kind: str | None) -> bool:
+def _fits(value: Any, kind: str | list[str] | None) -> bool:
+    """Whether a value is of a JSON type, or of one of several; every value fits where the schema names none."""
+    if isinstance(kind, list):
+        return any(_fits(value, one) for one in kind)
     if kind in ("integer", "number") and isinstance(value, bool):
         return False
     return kind not in _PYTHON_TYPES or isinstance(value, _PYTHON_TYPES[kind])

@@ -71,6 +71,13 @@ def test_the_stage_leaves_a_guard_with_a_threshold(raised: Path) -> None:
     assert sum(losses[-4:]) < 0.6 * sum(losses[:4])
 
 
+def test_too_few_examples_to_calibrate_on_are_refused_before_training(raised: Path, tmp_path: Path) -> None:
+    config = GuardConfig(policy=_POLICY, examples=32, calibration=2, pages=0)
+    with pytest.raises(HerdError, match="none of the 2 calibration examples is an unsafe"):
+        train_guard(config, raised, tmp_path, tmp_path / "out", Progress.silent())
+    assert not (tmp_path / "out").exists()
+
+
 def test_verdicts_do_not_depend_on_batch_or_order(raised: Path) -> None:
     items = _items()
     found = []

@@ -1,5 +1,6 @@
 """The mix search: its statistics against independent ones, its graph, its mistakes, and the whole in miniature."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,13 @@ def test_one_size_gives_no_forecast() -> None:
     assert "forecast" not in found
     assert any("one size only" in note for note in found["notes"])
     assert "forecast  " not in as_text(found)
+
+
+def test_sizes_of_equal_compute_give_no_forecast_either() -> None:
+    runs = [replace(run, flops=1e10) for run in made(0.05, 0.01, np.random.default_rng(1))]
+    found = compare(runs, 1e12)
+    assert "forecast" not in found
+    assert np.isfinite(list(found["best"]["forecast"].values())).all()
 
 
 def test_a_mix_that_is_added_leaves_the_others_as_they_are() -> None:

@@ -170,6 +170,14 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
+def test_a_broken_shard_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    shard = next(run.glob("*/rejects/*.parquet"))
+    shard.write_bytes(b"no parquet")
+    with pytest.raises(HerdError, match=f"{shard}: not readable as Parquet"):
+        write_report(run)
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the path")
 @pytest.mark.parametrize("width", [1200, 400])
 def test_in_a_browser_it_fits_the_window_and_asks_nothing(whole: Path, width: int) -> None:

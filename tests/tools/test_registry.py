@@ -51,6 +51,14 @@ def test_wrong_arguments_are_named(arguments: object, problem: str) -> None:
     assert tool.run(arguments) == f"failed\n[stderr]{problem}[/stderr]"
 
 
+def test_a_schema_may_name_several_types() -> None:
+    schema = {"type": "object", "properties": {"x": {"type": ["integer", "null"]}, "y": {}}, "required": ["x"]}
+    tool = Tool("f", "Does.", schema, lambda x, y=None: f"{x} {y}")
+    assert tool.run({"x": None, "y": [1]}) == "None [1]"
+    assert tool.problem({"x": 3}) is None
+    assert tool.problem({"x": "3"}) == "the argument 'x' of f is not of type ['integer', 'null']"
+
+
 def test_an_error_in_a_tool_is_text() -> None:
     def divide(a: int) -> float:
         """Divides one by a number."""
