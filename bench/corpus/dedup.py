@@ -10,7 +10,6 @@ in which a share of the words is replaced.  Drawing is not timed, everything fro
 
 import argparse
 import itertools
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from memory import Held
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
@@ -191,9 +191,9 @@ def main() -> None:
     if arguments.peers:
         compare(arguments.peers, arguments.rounds)
         return
-    run(arguments.documents, arguments.partitions)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"  peak resident memory {peak:,.0f} MiB, mapped files included")
+    with Held() as held:
+        run(arguments.documents, arguments.partitions)
+    print("  peak MiB in all, of its own, of files:", {kind: f"{most:.0f}" for kind, most in held.peak.items()})
 
 
 if __name__ == "__main__":

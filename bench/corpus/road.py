@@ -2,7 +2,7 @@
 
 Run: ``python bench/corpus/road.py PAGES TEXTS --records 20000 --rounds 2 --workers 2`` where PAGES holds real pages
 (``*.html.gz``) and TEXTS paragraphs (``*.jsonl.gz`` with a field ``text``).  Needs ``datatrove[processing,io]``, spacy
-and lxml_html_clean.
+and lxml_html_clean; 1 GB of disk and memory of 20,000 records.
 
 Records are written first: each is a real page whose long paragraphs are replaced by others, so that mark-up is real and
 twins are few.  Both then read the archive, extract, judge by Gopher's rules, remove near-duplicates (14 bands of 8 rows
@@ -10,8 +10,9 @@ of 5-word shingles) and write Parquet.  Herd does what it always does beside tha
 quality, lines, passages), and a second ratio leaves these steps out.  datatrove's language filter needs a model that
 must be downloaded, and is left out.
 
-Each road has a process of its own; times are processor seconds of it and its children, starts and imports included.
-datatrove extracts in a child, which tells its extraction from the rest where there is one worker.
+Each road has a process of its own; times are processor seconds of it and its children, and wall seconds, from the start
+of the process on.  Where several processes look at pages, the wall seconds of such a step are its processor seconds
+divided by their number; datatrove's extraction is the share of its first pipeline that its own clocks give.
 """
 
 import argparse
@@ -20,7 +21,9 @@ import itertools
 import json
 import os
 import re
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -29,9 +32,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 _PARAGRAPH = re.compile(r"(<p\b[^>]*>)(.{80,}?)(</p>)", re.DOTALL | re.IGNORECASE)
-_Seconds = dict[str, float]
+_Pair = NDArray[np.float64]  # Seconds of processors and of the wall.
+_Seconds = dict[str, _Pair]
 
 # What curation is made of beside the steps that look at one page, which its funnel has timed: function and step.
 _STEPS = {
@@ -76,42 +81,57 @@ def _paragraphs(texts: Path) -> Iterator[str]:
             yield lines[place].replace("&", "&amp;").replace("<", "&lt;")
 
 
-def through_herd(archives: Path, out: Path, workers: int) -> _Seconds:
-    """Processor seconds by step, and how many documents were left."""
+class _Meter:
+    """What each step takes of this process and the children that ended, since ``began`` on the system's clock."""
+
+    def __init__(self, began: float) -> None:
+        self._began = began
+        self.spent: _Seconds = {"start": self.now()}
+
+    def now(self) -> _Pair:
+        times = os.times()
+        processor = times.user + times.system + times.children_user + times.children_system
+        return np.array([processor, time.monotonic() - self._began])
+
+    def over(self, function: Callable[..., Any], step: str) -> Callable[..., Any]:
+        """The function, of which every call is counted to ``step``."""
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            started = self.now()
+            try:
+                return function(*arguments, **options)
+            finally:
+                self.spent[step] = self.spent.get(step, 0.0) + self.now() - started
+
+        return timed
+
+
+def through_herd(archives: Path, out: Path, workers: int, began: float) -> tuple[_Seconds, int]:
+    """Seconds by step, and how many documents were left."""
     from herd.corpus import collect, curate
     from herd.corpus.dedup import DedupConfig
     from herd.corpus.heuristics import HeuristicsConfig
     from herd.foundation.files import read_json
     from herd.foundation.progress import Progress
 
-    spent: _Seconds = {"start": _clock()}
+    meter = _Meter(began)
     for name, step in _STEPS.items():
-        setattr(curate, name, _metered(getattr(curate, name), step, spent))
+        setattr(curate, name, meter.over(getattr(curate, name), step))
     sources = collect.PagesConfig.model_validate({"sources": [{"kind": "warc", "paths": [str(archives)]}]})
     (out / "corpus").mkdir(parents=True)
-    _metered(collect.collect, "read", spent)(sources, out / "pages", Progress.silent())
+    meter.over(collect.collect, "read")(sources, out / "pages", Progress.silent())
     heuristics = HeuristicsConfig.model_validate({"published": {"gopher": "reject"}})
     dedup = DedupConfig(shingle_words=5, bands=14, rows=8)
     config = curate.CurateConfig(workers=workers, dedup=dedup, heuristics=heuristics)
     curate.curate(config, out / "pages", out / "corpus", Progress.silent())
     funnel = {row["step"]: row for row in read_json(out / "corpus" / "stats.json")["funnel"]}
-    pages = {step: funnel[step]["seconds"] for step in ("extract", "privacy", "language", "heuristics")}
-    signed = {"signatures": spent.pop("pages") - sum(pages.values())}
-    return spent | pages | signed | {"all": _clock(), "kept": funnel["decontaminate"]["documents"]}
+    shared = np.array([1.0, 1.0 / workers])
+    pages = {step: funnel[step]["seconds"] * shared for step in ("extract", "privacy", "language", "heuristics")}
+    signed = {"signatures": meter.spent.pop("pages") - sum(pages.values())}
+    return meter.spent | pages | signed | {"all": meter.now()}, funnel["decontaminate"]["documents"]
 
 
-def _metered(function: Callable[..., Any], step: str, spent: _Seconds) -> Callable[..., Any]:
-    def timed(*arguments: Any, **options: Any) -> Any:
-        started = _clock()
-        try:
-            return function(*arguments, **options)
-        finally:
-            spent[step] = spent.get(step, 0.0) + _clock() - started
-
-    return timed
-
-
-def through_datatrove(archives: Path, out: Path, workers: int) -> _Seconds:
+def through_datatrove(archives: Path, out: Path, workers: int, began: float) -> tuple[_Seconds, int]:
     """The same of datatrove's pipelines, which run one after the other; ``workers`` processes share each."""
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.dedup import (
@@ -137,26 +157,24 @@ def through_datatrove(archives: Path, out: Path, workers: int) -> _Seconds:
         "write": [ParquetReader(places["clean"]), MinhashDedupFilter(places["remove"]), ParquetWriter(places["kept"])],
     }  # fmt: skip
     tasks = {"pages": workers, "signatures": workers, "buckets": config.num_buckets, "cluster": 1, "write": workers}
-    spent: _Seconds = {"start": _clock()}
+    meter = _Meter(began)
     for name, pipeline in pipelines.items():
+        # By fork, since what its usual processes take cannot be asked for; they would import everything once more.
         executor = LocalPipelineExecutor(
-            pipeline, tasks=tasks[name], workers=min(workers, tasks[name]), logging_dir=str(out / f"log-{name}")
+            pipeline,
+            tasks=tasks[name],
+            workers=min(workers, tasks[name]),
+            logging_dir=str(out / f"log-{name}"),
+            start_method="fork",
         )
-        children = _clock(children=True)
-        _metered(executor.run, name, spent)()
-        if name == "pages" and workers == 1:
-            # Extraction runs in a child; reading, both filters and writing are what is left.
-            spent["extract"] = _clock(children=True) - children
-            spent["pages"] -= spent["extract"]
-    spent["all"] = _clock()
-    return spent | {"kept": sum(pq.read_metadata(file).num_rows for file in Path(places["kept"]).rglob("*.parquet"))}
-
-
-def _clock(children: bool = False) -> float:
-    """Processor seconds of this process and the children that ended, or of the children alone."""
-    times = os.times()
-    own = 0.0 if children else times.user + times.system
-    return own + times.children_user + times.children_system
+        meter.over(executor.run, name)()
+    blocks = json.loads((out / "log-pages" / "stats.json").read_text())
+    seconds = [block.get("time_stats", {}).get("total", 0.0) for block in blocks]
+    share = sum(value for block, value in zip(blocks, seconds, strict=True) if "Trafilatura" in block["name"])
+    meter.spent["extract"] = meter.spent["pages"] * share / sum(seconds)
+    meter.spent["pages"] -= meter.spent["extract"]
+    kept = sum(pq.read_metadata(file).num_rows for file in Path(places["kept"]).rglob("*.parquet"))
+    return meter.spent | {"all": meter.now()}, kept
 
 
 def main() -> None:
@@ -174,25 +192,35 @@ def main() -> None:
         archives.mkdir()
         write_archives(archives, arguments.pages, arguments.texts, arguments.records, arguments.workers)
         size = sum(file.stat().st_size for file in archives.iterdir())
-        print(f"{arguments.records:,} records, {size / 1e6:.0f} MB, processor seconds of {arguments.workers} processes")
+        print(f"{arguments.records:,} records, {size / 1e6:.0f} MB, {arguments.workers} processes of each", flush=True)
         for number in range(arguments.rounds):
-            rates: dict[str, list[float]] = {}
+            rates: dict[str, NDArray[np.float64]] = {}
             for name, through in roads.items():
                 # In a process of its own, which each of the two then has to start.
                 with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                     place = Path(folder) / f"{name}-{number}"
-                    spent = pool.submit(through, archives, place, arguments.workers).result()
-                print(name, {step: round(value, 2) for step, value in spent.items()}, flush=True)
-                rates[name] = _rates(arguments.records, spent)
-                print("  records a processor second: {:.1f}, without extraction {:.1f}, the same steps only {:.1f}, "
-                      "these without extraction {:.1f}".format(*rates[name]), flush=True)  # fmt: skip
-            print("  ratios:", *(f"{one / other:.2f}" for one, other in zip(*rates.values(), strict=True)), flush=True)
+                    asked = archives, place, arguments.workers, time.monotonic()
+                    spent, kept = pool.submit(through, *asked).result()
+                shutil.rmtree(place)
+                rates[name] = np.array([arguments.records / (spent["all"] - less) for less in _left_out(spent)])
+                print(f"{name}, {kept:,} kept", flush=True)
+                for clock, row in (("processor", 0), ("wall", 1)):
+                    print(f"  {clock} seconds", {step: round(float(pair[row]), 2) for step, pair in spent.items()})
+                    _tell("records a second:", rates[name][:, row])
+            for clock, row in (("processor", 0), ("wall", 1)):
+                _tell(f"{clock} ratios:", rates["herd"][:, row] / rates["datatrove"][:, row])
 
 
-def _rates(records: int, spent: _Seconds) -> list[float]:
-    """Records a second: of all, without extraction, and both again without the steps that only Herd has."""
-    extraction, more = spent.get("extract", 0.0), sum(spent.get(step, 0.0) for step in _MORE)
-    return [records / (spent["all"] - less) for less in (0.0, extraction, more, extraction + more)]
+def _left_out(spent: _Seconds) -> list[_Pair]:
+    """Nothing, extraction, the steps that only Herd has, and both of these."""
+    extraction, more = spent["extract"], sum((spent[step] for step in _MORE if step in spent), np.zeros(2))
+    return [np.zeros(2), extraction, more, extraction + more]
+
+
+def _tell(what: str, values: NDArray[np.float64]) -> None:
+    cases = ("in all", "without extraction", "the same steps only", "these without extraction")
+    told = (f"{case} {value:.2f}" for case, value in zip(cases, values.tolist(), strict=True))
+    print(f"  {what}", *told, sep=" ; ", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,19 @@
 
 Run: ``OMP_NUM_THREADS=1 python bench/corpus/snapshots.py --old 12500,50000,200000 --new 12500``.  Signatures are
 drawn; half of the new documents are copies of old ones at similarity .9.  Every size runs in a process of its own, with
-as many partitions as it is larger than the first, so that a partition stays alike.  Memory is what the process itself
-holds (anonymous pages, sampled) above what it held before; mapped files are not in it.
+as many partitions as it is larger than the first, so that a partition stays alike.  Memory is what the process holds
+(sampled; in all, its own, pages of files) above what it held before.
 """
 
 import argparse
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
+from memory import Held
 
 from herd.corpus.dedup import DedupConfig, Signatures
 from herd.corpus.index import IndexWriter
@@ -61,29 +61,6 @@ def draw_new(path: Path, old: int, new: int, config: DedupConfig) -> np.ndarray:
     return origin
 
 
-class Held:
-    """The most anonymous memory that the process holds while this runs, in MiB."""
-
-    def __enter__(self) -> "Held":
-        self.before = self.peak = self._now()
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._end.wait(0.005):
-            self.peak = max(self.peak, self._now())
-
-    def _now(self) -> float:
-        rows = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return next(int(row.split()[1]) for row in rows if row.startswith("RssAnon")) / 1024
-
-
 def run(old: int, new: int, partitions: int) -> None:
     """One comparison, and what it found, took and held."""
     config = DedupConfig(partitions=partitions)
@@ -100,7 +77,7 @@ def run(old: int, new: int, partitions: int) -> None:
         copies, each = int((origin >= 0).sum()), 1e6 * seconds / (old + new)
         print(f"{old:,} old, {new:,} new, {partitions} partitions: {right:,} of {copies:,} copies found", end=", ")
         print(f"{len(known) - right} others; {seconds:.1f} processor seconds, {each:.1f} µs a document", end="; ")
-        print(f"{held.peak - held.before:.0f} MiB above {held.before:.0f}")
+        print("MiB above what it held:", {kind: f"{most - held.before[kind]:.0f}" for kind, most in held.peak.items()})
 
 
 def main() -> None:
