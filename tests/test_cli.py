@@ -4,9 +4,11 @@ The verbs run in this process, through the runner that Typer has for tests; what
 is, a full disk) runs in one of its own.
 """
 
+import ast
 import json
 import os
 import pydoc
+import re
 import resource
 import shutil
 import socket
@@ -19,10 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import herd
 from herd.cli import app
+from herd.cli.help import SETTINGS
 from herd.corpus.documents import DocumentWriter, document_schema
 
 Shell = Callable[..., Result]
@@ -183,7 +187,9 @@ def left_behind(shop: Path) -> list[str]:
 
 def test_settings_are_held_to_their_rules(shell: Shell) -> None:
     assert "did you mean vocab_size?" in refused(shell("tokenizer", "x", "--out", "new", "--set", "vocab=300"))
-    assert "--set: tokens: the key is missing" in refused(shell("pretrain", "x", "y", "--shape", "1m", "--out", "new"))
+    assert "the setting tokens must be given: --set tokens=" in refused(
+        shell("pretrain", "x", "y", "--shape", "1m", "--out", "new")
+    )
     either = shell("pretrain", "x", "y", "--out", "new", "--set", "tokens=9")
     assert "either --shape, to begin anew, or --init" in refused(either)
     assert "nowhere.yaml: there is no such file" in refused(
@@ -230,6 +236,50 @@ def test_help_answers_at_once() -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
     loaded = "import sys, herd.cli; print([n for n in ('torch', 'pydantic', 'pyarrow', 'numpy') if n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_help_lists_every_verb_in_one_line_of_eighty_columns() -> None:
+    for group in ((), ("scale",), ("fetch",), ("quality",)):
+        told = CliRunner().invoke(app, [*group, "--help"], env={"COLUMNS": "80"}, terminal_width=80).output
+        command = get_command(app)
+        for name in group:
+            command = command.commands[name]
+        for name in command.commands:
+            assert re.search(rf"^  {name} +\w.*[.]$", told, re.MULTILINE), (name, told)
+        assert not re.search(r"[.]{3}$", told.partition("ARGS]...")[2], re.MULTILINE), told
+
+
+def settled_verbs() -> dict[str, str]:
+    """By function: the configuration that each verb reads, as its source says."""
+    found = {}
+    for path in Path(herd.cli.__file__).parent.glob("*.py"):
+        for verb in ast.parse(path.read_text(encoding="utf-8")).body:
+            read = re.search(r"read_settings\((\w+Config),", ast.unparse(verb))
+            if isinstance(verb, ast.FunctionDef) and read:
+                found[verb.name] = read[1]
+    return found
+
+
+def test_help_shows_the_settings_that_a_verb_reads() -> None:
+    shown = {verb: name.partition(":")[2] for verb, name in SETTINGS.items()}
+    assert shown == settled_verbs() | {"pages": "HtmlSource"}
+    told = CliRunner().invoke(app, ["pretrain", "--help"], terminal_width=100).output
+    for line in ("tokens=…  +tokens to train on", "warmup=0.02  +share of the steps", "mix.max_epochs=null"):
+        assert re.search(rf"^  {line}", told, re.MULTILINE), told
+    assert re.search(r"vocab_size=8192 +Ids in all", CliRunner().invoke(app, ["tokenizer", "--help"]).output)
+    assert "isoflop.budgets=…" in CliRunner().invoke(app, ["scale", "run", "--help"]).output
+    assert "kind=" not in CliRunner().invoke(app, ["pages", "--help"]).output
+
+
+def test_paths_take_the_settings_of_their_kind_of_source(shell: Shell, shop: Path) -> None:
+    (shop / "rows.jsonl").write_text(json.dumps({"body": "A text about sheep. " * 9}) + "\n")
+    made = shell("pages", "rows.jsonl", "--kind", "jsonl", "--out", "rows", "--set", "content=body")
+    assert made.exit_code == 0, made.output
+    [page] = pq.read_table(shop / "rows" / "pages").to_pylist()
+    assert page["content"].startswith("A text about sheep.")
+    sentence = refused(shell("pages", "site", "--out", "new", "--set", "content=body"))
+    assert "content: there is no such key" in sentence
+    assert "sources: there is no such key" in refused(shell("pages", "site", "--out", "new", "--set", "sources=[]"))
 
 
 FULL_DISK = """

@@ -6,15 +6,18 @@ called, so that ``herd --help`` answers at once.  Exit status 0 on success, 2 on
 one sentence and no traceback.
 """
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 import herd
 from herd.cli import checkpoints, corpus, data, models, planning, runs, scaling
+from herd.cli.help import Verb, Verbs
 from herd.cli.options import refusing
 
 app = typer.Typer(
+    cls=Verbs,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -46,22 +49,30 @@ def _options(
     """Raises a family of Llama-3-style language models, from raw pages to a guarded, served assistant."""
 
 
-for _verb in (
-    *(runs.run, planning.plan, planning.judge_data, runs.report, runs.lineage, runs.chat, runs.serve),
-    *(data.pages, data.curate, data.tasks, data.index, data.withhold),
-    *(corpus.extract, corpus.what_if, corpus.decontaminate, corpus.topics, corpus.mix, corpus.blocklist),
-    *(corpus.exact_dedup, corpus.take_down, corpus.export),
-    *(data.tokenizer, data.extend, data.tokenize),
-    *(models.pretrain, models.dialogues, models.sft, models.preferences, models.reward, models.sample, models.dpo),
-    *(models.average, models.guard, models.evaluate, checkpoints.convert),
-):
-    app.command(_verb.__name__.replace("_", "-"))(refusing(_verb))
-scale.command("run")(refusing(scaling.scale_run))
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "A whole run": (runs.run, planning.plan, runs.report, runs.lineage),
+    "Use a model": (runs.chat, runs.serve, checkpoints.convert),
+    "Pages and corpus": (
+        *(data.pages, corpus.extract, data.curate, corpus.what_if, corpus.decontaminate, corpus.exact_dedup),
+        *(corpus.topics, corpus.mix, corpus.blocklist, corpus.take_down, corpus.export),
+    ),
+    "Tokens and training": (data.tokenizer, data.extend, data.tokenize, models.pretrain, planning.judge_data),
+    "Tasks and alignment": (
+        *(data.tasks, data.index, data.withhold, models.dialogues, models.sft, models.preferences, models.reward),
+        *(models.sample, models.dpo, models.average, models.guard, models.evaluate),
+    ),
+}
+_CORPUS, _TRAINING = list(_PANELS)[2:4]
+
+for _panel, _verbs in _PANELS.items():
+    for _verb in _verbs:
+        app.command(_verb.__name__.replace("_", "-"), cls=Verb, rich_help_panel=_panel)(refusing(_verb))
+scale.command("run", cls=Verb)(refusing(scaling.scale_run))
 scale.command("fit")(refusing(scaling.scale_fit))
 scale.command("downstream")(refusing(scaling.scale_downstream))
-app.add_typer(scale, name="scale")
-fetch.command("common-crawl")(refusing(corpus.common_crawl))
-app.add_typer(fetch, name="fetch")
-quality.command("label")(refusing(corpus.label))
-quality.command("train")(refusing(corpus.train))
-app.add_typer(quality, name="quality")
+app.add_typer(scale, name="scale", rich_help_panel=_TRAINING)
+fetch.command("common-crawl", cls=Verb)(refusing(corpus.common_crawl))
+app.add_typer(fetch, name="fetch", rich_help_panel=_CORPUS)
+quality.command("label", cls=Verb)(refusing(corpus.label))
+quality.command("train", cls=Verb)(refusing(corpus.train))
+app.add_typer(quality, name="quality", rich_help_panel=_CORPUS)

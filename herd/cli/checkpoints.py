@@ -33,7 +33,10 @@ def convert(
         bool, typer.Option("--tokenizer/--without-tokenizer", help="whether the tokenizer goes along")
     ] = True,
 ) -> None:
-    """Convert a checkpoint between Hugging Face, Meta and GGUF, tensor by tensor."""
+    """Convert a checkpoint: Hugging Face, Meta, GGUF.
+
+    From each to each, tensor by tensor.
+    """
     from herd.formats.convert import GGUF_SUFFIX, ConvertConfig
     from herd.formats.convert import convert as stage
 

@@ -17,7 +17,10 @@ def extract(
     form: Annotated[Literal["text", "markdown", "json"], typer.Option("--format", help="what to print")] = "text",
     url: Annotated[str | None, typer.Option(help="where the page was found: makes its links whole")] = None,
 ) -> None:
-    """Print the main text of one HTML page; as JSON with its title, author, date, language and links."""
+    """Print the main text of one HTML page.
+
+    As JSON it comes with title, author, date, language and links.
+    """
     import json
 
     from herd.corpus.extract import MOST_BYTES
@@ -42,7 +45,10 @@ def common_crawl(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """List the segments of a Common Crawl snapshot, or download their files, going on where an earlier call was."""
+    """List or download segments of a Common Crawl snapshot.
+
+    A download goes on where an earlier call was.
+    """
     from herd.corpus.fetch import CommonCrawlConfig, fetch, list_segments
     from herd.foundation.progress import Progress
 
@@ -60,7 +66,10 @@ def what_if(
     limits: Annotated[list[str], typer.Argument(metavar="LIMIT...", help="new limits, as in 'words>=50'")],
     form: Annotated[Literal["text", "json"], typer.Option("--format", help="what to print")] = "text",
 ) -> None:
-    """Print what a corpus would keep under other thresholds, by source, language, domain and year; no new run."""
+    """Print what a corpus would keep under other thresholds.
+
+    By source, language, domain and year, without a new run.
+    """
     import json
 
     from herd.corpus.rules import HeuristicsConfig
@@ -83,7 +92,10 @@ def decontaminate(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Cut out of a corpus' training documents what they share with evaluation sets; report each set."""
+    """Cut out of a corpus what it shares with evaluation sets.
+
+    Training documents are cut, and each set is reported.
+    """
     from herd.corpus.decontaminate import DecontaminateConfig, as_text
     from herd.corpus.decontaminate import decontaminate as stage
     from herd.foundation.files import read_json
@@ -109,13 +121,19 @@ def label(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Ask a chat model how good documents of a corpus are; its judgements train a quality classifier."""
+    """Ask a chat model how good documents of a corpus are.
+
+    Its judgements train a quality classifier.
+    """
+    import json
+
     from herd.corpus.label import LabelConfig
     from herd.corpus.label import label as ask
     from herd.foundation.files import read_json
     from herd.foundation.progress import Progress
 
-    given = [f"endpoint={endpoint}", f"model={model}", *([f"documents={documents}"] if documents else [])]
+    given = [f"endpoint={json.dumps(endpoint)}", f"model={json.dumps(model)}"]
+    given += [f"documents={documents}"] if documents else []
     ask(read_settings(LabelConfig, config, [*given, *(overrides or [])]), corpus, out, Progress(sys.stderr))
     stats = read_json(out / "stats.json")
     print(f"{out}: {stats['judged']} documents judged, {stats['unanswered']} without a usable answer")
@@ -128,7 +146,10 @@ def train(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Train a quality classifier on judgements, calibrate and measure it on unseen sites, score the whole corpus."""
+    """Train a quality classifier on judgements.
+
+    It is calibrated and measured on unseen sites, and scores the whole corpus.
+    """
     from herd.corpus.labelled_quality import LabelledQualityConfig, train_on_labels
 
     settings = read_settings(LabelledQualityConfig, config, overrides)
@@ -147,7 +168,10 @@ def topics(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Train a classifier of topics on labelled texts, and measure it on sites that training never saw."""
+    """Train a classifier of topics on labelled texts.
+
+    It is measured on sites that training never saw.
+    """
     from herd.corpus.topics import TopicsConfig, train_topics
 
     settings = read_settings(TopicsConfig, config, overrides)
@@ -167,7 +191,10 @@ def mix(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Bring a corpus to its mix: fewer documents of common topics, weights by domain and language."""
+    """Bring a corpus to its mix of topics, domains and languages.
+
+    Documents of common topics are drawn out, the others get weights by domain and language.
+    """
     from herd.corpus.weigh import WeighConfig, weigh
     from herd.foundation.files import read_json
 
@@ -184,7 +211,10 @@ def blocklist(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Learn from corpora which domains to keep out: adult ones, and those with much personal data."""
+    """Learn from corpora which domains to keep out.
+
+    Adult ones, and those with much personal data.
+    """
     from herd.corpus.blocklist import LearnConfig, learn
     from herd.foundation.files import read_json
 
@@ -202,7 +232,10 @@ def exact_dedup(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Cut passages out of a corpus' training documents that stand word for word in better ones, or earlier."""
+    """Cut passages that a corpus holds word for word twice.
+
+    The copy of the best document stays.
+    """
     from herd.corpus.substrings import SubstringConfig, drop_substrings
     from herd.foundation.files import read_json
 
@@ -228,7 +261,10 @@ def take_down(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Write a corpus or its pages anew without what is named, and say which shards and artifacts it touches."""
+    """Write a corpus or its pages anew without what is named.
+
+    Says which shards and artifacts it touches.
+    """
     import json
 
     from herd.corpus.removal import TakeDownConfig
@@ -259,7 +295,7 @@ def export(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Write out the documents of a corpus that stand under one of the given licences."""
+    """Write out a corpus' documents under the given licences."""
     import json
 
     from herd.corpus.removal import ExportConfig

@@ -1,7 +1,8 @@
 """The verbs from pages to token shards: ``pages, curate, tasks, index, withhold, tokenizer, extend, tokenize``."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,21 +20,21 @@ def pages(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Gather pages: of this Python's documentation, or HTML, WARC, JSONL and Parquet files of your own."""
-    from herd.corpus.collect import PagesConfig, collect, pages_fingerprint
-    from herd.foundation.errors import HerdError
-    from herd.foundation.files import digest_value
+    """Gather pages: Python's documentation, or files of your own.
 
-    settings = read_settings(PagesConfig, config, overrides)
+    With paths, the settings are those of one source of that kind; jsonl and parquet have the columns' names besides.
+    Without, the setting sources lists several; the default is the documentation of the Python at hand.
+    """
+    from herd.corpus.collect import PagesConfig, collect
+    from herd.corpus.sources import FILE_SOURCES
+    from herd.pipeline.outside import sources
+
     if paths:
-        if "sources" in settings.model_fields_set:
-            raise HerdError("pages: give paths or sources in the settings, not both")
-        given: dict[str, Any] = {"sources": [{"kind": kind, "paths": paths}]}
-        settings = PagesConfig.model_validate(settings.model_dump(exclude={"sources"}) | given)
-    kinds = [source.kind for source in settings.sources]
-    found = enumerate(zip(kinds, pages_fingerprint(settings), strict=True), start=1)
-    outside = {f"source {place}": f"{kind} ({digest_value(seen)})" for place, (kind, seen) in found}
-    make("pages", settings, {}, out, lambda place, progress: collect(settings, place, progress), outside)
+        given = [f"paths={json.dumps(paths)}", f"kind={kind}"]
+        settings = PagesConfig(sources=(read_settings(FILE_SOURCES[kind], config, [*(overrides or []), *given]),))
+    else:
+        settings = read_settings(PagesConfig, config, overrides)
+    make("pages", settings, {}, out, lambda place, progress: collect(settings, place, progress), sources(settings))
 
 
 def curate(
@@ -53,7 +54,10 @@ def curate(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Turn pages into a corpus: extract, filter, deduplicate, judge, mix; every reject is kept with its reason."""
+    """Turn pages into a corpus.
+
+    Extract, filter, deduplicate, judge, mix; every reject is kept with its reason.
+    """
     from herd.corpus.blocklist import list_digests
     from herd.corpus.curate import CurateConfig
     from herd.corpus.curate import curate as stage
@@ -88,7 +92,10 @@ def curate(
 
 
 def tasks(corpus: Corpus, out: Out, config: ConfigFile = None, overrides: Overrides = None) -> None:
-    """Draw questions about a corpus' passages for training, calibration and test, and what to hold out for them."""
+    """Draw questions about a corpus for training and test.
+
+    For calibration too, and what must be held out of training for them.
+    """
     from herd.tasks.build import TasksConfig, draw_tasks
 
     settings = read_settings(TasksConfig, config, overrides)
@@ -123,7 +130,10 @@ def withhold(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Cut out of a corpus' training documents what the tasks hold out, and what those share with evaluation texts."""
+    """Cut out of a corpus what the tasks hold out.
+
+    And what its training documents share with evaluation texts.
+    """
     from herd.corpus.decontaminate import DecontaminateConfig, decontaminate
     from herd.foundation.progress import Progress
 
@@ -152,7 +162,10 @@ def extend(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Add tokens for a corpus' other languages to a tokenizer; its own ranks and its English stay as they are."""
+    """Add tokens for more languages to a tokenizer.
+
+    Its own ranks and its English stay as they are.
+    """
     from herd.tokenizer.extend import ExtendConfig, extend_tokenizer
 
     settings = read_settings(ExtendConfig, config, overrides)

@@ -58,7 +58,9 @@ def pretrain(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Train on token shards, anew with --shape or further with --init; tokens is a setting that must be given.
+    """Train on token shards, anew or from a model.
+
+    --shape begins anew, --init goes on; tokens is a setting that must be given.
 
     Under torchrun, on many processes: torchrun --nproc-per-node 4 -m herd pretrain ...
     """
@@ -99,7 +101,9 @@ def sft(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Finetune a model on dialogues; the loss falls on what the assistant says.
+    """Finetune a model on dialogues.
+
+    The loss falls on what the assistant says.
 
     Under torchrun the processes share the dialogues of every step; so they do in reward and dpo.
     """
@@ -150,7 +154,10 @@ def sample(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Rejection sampling: let a model answer training tasks, keep the answers that the reward model finds best."""
+    """Rejection sampling: keep a model's best answers to tasks.
+
+    The reward model says which of the right ones are best.
+    """
     from herd.align.rounds import open_tools
     from herd.align.sampling import RejectionConfig, rejection_sample
     from herd.foundation.progress import Progress
@@ -165,7 +172,7 @@ def sample(
 
 
 def dialogues(tasks: Tasks, index: Index, out: Out, config: ConfigFile = None, overrides: Overrides = None) -> None:
-    """Make training dialogues by solving training tasks with the tools."""
+    """Make dialogues by solving training tasks with the tools."""
     from herd.align.rounds import open_tools
     from herd.align.synthesis import SynthesisConfig, synthesise
     from herd.foundation.progress import Progress
@@ -189,7 +196,10 @@ def preferences(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Let two models answer the same training tasks; verifiers judge: edited > chosen > rejected."""
+    """Let two models answer training tasks, and rank the answers.
+
+    Verifiers judge: edited > chosen > rejected.
+    """
     from herd.align.preferences import PreferencesConfig, collect_preferences
     from herd.align.rounds import open_tools
     from herd.foundation.progress import Progress
@@ -250,7 +260,7 @@ def guard(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Raise a guard from a base model and calibrate its threshold."""
+    """Raise a guard from a base model, and calibrate it."""
     from herd.guard.train import GuardConfig, train_guard
 
     settings = read_settings(GuardConfig, config, overrides)
@@ -271,7 +281,10 @@ def evaluate(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Measure models on the test tasks and more, every figure with its 95% interval; results.json, items.jsonl."""
+    """Measure models, every figure with its 95% interval.
+
+    Writes results.json, and items.jsonl with what every figure was counted from.
+    """
     from herd.evaluate.stage import EvaluateConfig, Inputs
     from herd.evaluate.stage import evaluate as stage
     from herd.foundation.errors import HerdError

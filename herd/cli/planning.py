@@ -50,7 +50,10 @@ def plan(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """What a recipe, or a training run on accelerators, will need and reach before it is spent."""
+    """Say what a recipe or a training run will need and reach.
+
+    A recipe on this machine, or one training run on accelerators, before anything is spent.
+    """
     from herd.foundation.errors import HerdError
 
     if sum((recipe is not None, model is not None, failures)) != 1:
@@ -110,7 +113,9 @@ def judge_data(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Judge a small data set by annealing a model with 30% of it and without it.
+    """Judge a small data set by annealing a model with it.
+
+    Once with 30% of it, once without, over several seeds.
 
     The settings learning_rate and training.tokens must be given.
     """

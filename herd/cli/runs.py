@@ -76,7 +76,10 @@ def chat(
     guard: Annotated[bool, typer.Option(help="judge prompts, tool results and answers with the run's guard")] = True,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 always takes the likeliest token")] = 0.0,
 ) -> None:
-    """Talk to a model in the terminal; it calls its tools and shows what they return."""
+    """Talk to a model in the terminal.
+
+    It calls its tools and shows what they return.
+    """
     from herd.serve.terminal import talk
 
     talk(model, with_guard=guard, temperature=temperature)
@@ -100,7 +103,10 @@ def report(
         Path, typer.Argument(metavar="RUN|CORPUS", help="a run, for example runs/pocket, or a corpus")
     ],
 ) -> None:
-    """Write a run's report.html anew from its artifacts, or a corpus's page beside it."""
+    """Write the report of a run, or the page about a corpus.
+
+    report.html in the run, anew from its artifacts; CORPUS.html beside a corpus.
+    """
     from herd.report.corpus_files import is_corpus
     from herd.report.corpus_page import write_corpus_report
     from herd.report.page import write_report

@@ -16,7 +16,10 @@ def scale_run(
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Spend every budget on several sizes and fit the laws; isoflop.budgets and shapes are settings to give."""
+    """Spend every budget on several sizes and fit the laws.
+
+    The settings isoflop.budgets and isoflop.shapes must be given.
+    """
     from herd.foundation.files import read_json
     from herd.pipeline.isoflop_runs import ScaleConfig
     from herd.pipeline.isoflop_runs import scale as stage
@@ -42,7 +45,10 @@ def scale_fit(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Fit the power law of optimal tokens and the parametric law to a table of IsoFLOP runs."""
+    """Fit scaling laws to a table of IsoFLOP runs.
+
+    The power law of optimal tokens, and the parametric law.
+    """
     from herd.scaling.table import describe_fit, fit_table
 
     fitted = fit_table(table, at, only or [])
@@ -56,7 +62,10 @@ def scale_downstream(
     line_from: Annotated[float, typer.Option(min=0.0, help="FLOPs from which on models lie on the line")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Forecast a benchmark's accuracy: loss over log FLOPs, then accuracy over loss."""
+    """Forecast a benchmark's accuracy from losses.
+
+    In two steps: loss over log FLOPs, then accuracy over loss.
+    """
     from herd.foundation.errors import HerdError
     from herd.scaling.downstream import describe_forecast, forecast_accuracy, read_models
 

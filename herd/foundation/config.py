@@ -8,6 +8,11 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Config(BaseModel):
-    """A frozen pydantic model that refuses unknown keys; defaults are checked like values that a user gives."""
+    """A frozen pydantic model that refuses unknown keys; defaults are checked like values that a user gives.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+    What ``--help`` says of a key is its description, or the docstring below it.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, protected_namespaces=(), use_attribute_docstrings=True
+    )

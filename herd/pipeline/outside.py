@@ -14,7 +14,8 @@ from herd.tools.sandbox import Sandbox
 
 def sources(pages: PagesConfig) -> dict[str, str]:
     """A digest of every source's versions, files and times; a source that is not there is a ``HerdError``."""
-    return {f"source {number}": digest_value(found) for number, found in enumerate(pages_fingerprint(pages))}
+    found = enumerate(zip(pages.sources, pages_fingerprint(pages), strict=True), start=1)
+    return {f"source {number}": f"{source.kind} ({digest_value(seen)})" for number, (source, seen) in found}
 
 
 def interpreter() -> dict[str, str]:

@@ -18,6 +18,7 @@ from herd.foundation.errors import HerdError
 
 Loaded = TypeVar("Loaded", bound=Config)
 Key = tuple[str | int, ...]
+_OVERRIDE = "--set"
 
 
 class _Loader(yaml.SafeLoader):
@@ -53,7 +54,7 @@ def load_yaml(kind: type[Loaded], path: Path | None, overrides: Sequence[str] = 
     Without a file the overrides are laid over the defaults.
     """
     values, places = _laid_over(path, overrides)
-    place = str(path) if path is not None else "--set"
+    place = str(path) if path is not None else _OVERRIDE
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -154,6 +155,8 @@ def _sentence(kind: type[BaseModel], file: str, places: dict[Key, str], error: V
     place = places[known] if known else file
     if problem["type"] == "extra_forbidden":
         message = "there is no such key" + _suggestion(kind, key)
+    elif problem["type"] == "missing" and place == _OVERRIDE:
+        return f"the setting {_dotted(key)} must be given: --set {_dotted(key)}=..."
     elif problem["type"] == "missing":
         message = "the key is missing"
     else:

@@ -83,7 +83,7 @@ def test_without_a_file_the_overrides_are_laid_over_the_defaults() -> None:
     assert load_yaml(Book, None, ["seed=4"]) == Book(seed=4)
     with pytest.raises(HerdError, match=r"^--set sed=4: sed: there is no such key; did you mean seed"):
         load_yaml(Book, None, ["sed=4"])
-    with pytest.raises(HerdError, match=r"^--set: layers: the key is missing"):
+    with pytest.raises(HerdError, match=r"^the setting layers must be given: --set layers="):
         load_yaml(Shape, None)
 
 
