@@ -35,26 +35,41 @@ def read_document_file(
 ) -> Iterator[dict[str, Any]]:
     """Yields ``count`` rows of one file from row ``first`` on; ``HerdError`` names a broken file or a missing column.
 
-    ``optional`` columns are left out where the file has none of that name.
+    ``optional`` columns are left out where the file has none of that name.  The column ``text`` must be one of texts;
+    a null in it is an empty one.
     """
     try:
         with pq.ParquetFile(path) as source:
-            present = source.schema_arrow.names
-            missing = [name for name in columns if name not in present]
-            if missing:
-                raise HerdError(f"{path}: has no column {missing[0]!r}")
-            wanted = [*columns, *(name for name in optional if name in present)]
+            _check_columns(path, source.schema_arrow, columns)
+            wanted = [*columns, *(name for name in optional if name in source.schema_arrow.names)]
             last = source.metadata.num_rows if count is None else first + count
             groups, skipped = _groups_between(source.metadata, first, last)
             start = skipped
             for batch in source.iter_batches(batch_size=_ROWS_AT_ONCE, row_groups=groups, columns=wanted):
                 inside = batch.slice(max(first - start, 0), max(last - max(start, first), 0))
                 start += batch.num_rows
-                yield from inside.to_pylist()
+                yield from map(_with_text, inside.to_pylist())
     except UnicodeDecodeError as error:
         raise HerdError(f"{path}: holds text that is not UTF-8 ({error})") from None
     except (OSError, pa.ArrowException) as error:
         raise HerdError(f"{path}: not readable as Parquet ({error})") from None
+
+
+def _check_columns(path: Path, schema: pa.Schema, columns: Sequence[str]) -> None:
+    for name in columns:
+        if name not in schema.names:
+            raise HerdError(f"{path}: has no column {name!r}")
+    if "text" in columns and not _holds_text(schema.field("text").type):
+        raise HerdError(f"{path}: the column 'text' holds {schema.field('text').type}, not text")
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(check(kind) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_null))
+
+
+def _with_text(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"text": ""} if "text" in row and row["text"] is None else row
 
 
 def _groups_between(metadata: pq.FileMetaData, first: int, last: int) -> tuple[list[int], int]:

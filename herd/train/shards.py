@@ -11,15 +11,14 @@ The work is done in parts of some thousand documents, each written whole or not 
 finished parts, and repeats at most the one that each worker had begun.
 """
 
-import multiprocessing
 import os
 import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from herd.foundation.files import (
     write_json,
 )
 from herd.foundation.progress import Progress
-from herd.foundation.workers import end_with_parent
+from herd.foundation.workers import workers
 from herd.tokenizer.documents import count_rows, parquet_files, read_document_file
 from herd.tokenizer.files import file_of
 from herd.tokenizer.tokenizer import Tokenizer
@@ -84,7 +83,6 @@ class Part:
 
     split: str
     path: Path
-    number: int
     first: int
     count: int
 
@@ -137,10 +135,10 @@ def _plan(config: TokenizeConfig, corpus: Path) -> list[Part]:
         directory = corpus / folder
         if split != "train" and not any(directory.glob("*.parquet")):
             continue
-        for number, path in enumerate(parquet_files(directory)):
+        for path in parquet_files(directory):
             rows = count_rows(path)
             for first in range(0, rows, config.part_documents):
-                parts.append(Part(split, path, number, first, min(config.part_documents, rows - first)))
+                parts.append(Part(split, path, first, min(config.part_documents, rows - first)))
     return parts
 
 
@@ -159,53 +157,46 @@ def _prepare(directory: Path, config: TokenizeConfig, parts: Sequence[Part], tok
 
 def _write_parts(config: TokenizeConfig, parts: Sequence[Part], tokenizer: Path, out: Path) -> Iterator[Part]:
     """Writes the parts, on as many processes as asked, and yields each when it is on the disk."""
-    workers = min(config.workers or os.cpu_count() or 1, len(parts))
-    if workers <= 1:
-        loaded = Tokenizer.load(tokenizer) if parts else None
+    processes = min(config.workers or os.cpu_count() or 1, len(parts))
+    if processes <= 1:
+        loaded = Tokenizer.load(tokenizer)
         for part in parts:
-            assert loaded is not None
             write_part(part, loaded, out)
             yield part
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(tokenizer,)) as pool:
-        waiting = {pool.submit(_write_part_in_worker, part, out): part for part in parts}
-        try:
-            for done in as_completed(waiting):
-                done.result()
-                yield waiting[done]
-        except BrokenProcessPool:
-            raise HerdError("a tokenising process was killed; run again to go on from its last finished part") from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with workers(processes, "tokenising") as pool:
+        waiting = {pool.submit(_write_part_in_worker, part, tokenizer, out): part for part in parts}
+        for done in as_completed(waiting):
+            done.result()
+            yield waiting[done]
 
 
-_WORKER_TOKENIZER: list[Tokenizer] = []
+def _write_part_in_worker(part: Part, tokenizer: Path, out: Path) -> None:
+    write_part(part, _loaded_once(tokenizer), out)
 
 
-def _start_worker(tokenizer: Path) -> None:
-    """Loads the tokenizer once a process, and sees to it that the process does not outlive its parent."""
-    _WORKER_TOKENIZER.append(Tokenizer.load(tokenizer))
-    end_with_parent()
-
-
-def _write_part_in_worker(part: Part, out: Path) -> None:
-    write_part(part, _WORKER_TOKENIZER[0], out)
+@cache
+def _loaded_once(tokenizer: Path) -> Tokenizer:
+    """A worker's tokenizer, which it keeps from part to part."""
+    return Tokenizer.load(tokenizer)
 
 
 def write_part(part: Part, tokenizer: Tokenizer, out: Path) -> None:
-    """Tokenises one part into the folder ``out / part.name``, which appears only when it is complete."""
+    """Tokenises one part into the folder ``out / part.name``, which appears only when it is complete.
+
+    A line break within a document's id becomes a space, since ids stand a line each.
+    """
     dtype = token_type(tokenizer.vocab_size)
     columns: dict[str, _Column] = defaultdict(_Column)
     begin, end = (np.array([token], dtype=dtype) for token in (tokenizer.bos_id, tokenizer.eos_id))
     optional = ("id", "domain", "quality")
     rows = read_document_file(part.path, ("text",), optional=optional, first=part.first, count=part.count)
     while some := list(islice(rows, _DOCUMENTS_AT_ONCE)):
-        texts = [row["text"] or "" for row in some]
+        texts = [row["text"] for row in some]
         for row, text, ids in zip(some, texts, tokenizer.encode_arrays(texts), strict=True):
-            column = columns[row.get("domain") or _DEFAULT_DOMAIN]
+            column = columns[_domain(row.get("domain"), part.path)]
             column.tokens.append(np.concatenate([begin, ids.astype(dtype), end]))
-            column.ids.append(str(row.get("id", "")))
+            column.ids.append(str(row.get("id", "")).replace("\n", " "))
             column.quality.append(float(row.get("quality") or 0.0))
             column.sizes.add(Sizes(1, len(text), len(text.encode()), len(ids) + 2))
     with atomic_directory(out / part.name) as directory:
@@ -215,6 +206,14 @@ def write_part(part: Part, tokenizer: Tokenizer, out: Path) -> None:
             np.save(directory / f"{domain}.quality.npy", np.array(column.quality, dtype=np.float32))
             (directory / f"{domain}.ids.txt").write_text("".join(f"{line}\n" for line in column.ids), encoding="utf-8")
         write_json(directory / _SIZES_FILE, {domain: asdict(column.sizes) for domain, column in columns.items()})
+
+
+def _domain(name: Any, path: Path) -> str:
+    """A document's domain, after which its files are named; ``HerdError`` where that cannot be."""
+    domain = str(name or _DEFAULT_DOMAIN)
+    if domain.startswith(".") or "/" in domain or "\0" in domain:
+        raise HerdError(f"{path}: the domain {domain!r} cannot be the name of a file")
+    return domain
 
 
 def token_type(vocab_size: int) -> np.dtype[Any]:

@@ -51,7 +51,7 @@ class TokenShard:
     @cached_property
     def ids(self) -> list[str]:
         """The corpus' identifier of every document: the way back from a token to its source."""
-        return self.path.with_name(f"{self.name}.ids.txt").read_text(encoding="utf-8").splitlines()
+        return self.path.with_name(f"{self.name}.ids.txt").read_text(encoding="utf-8").split("\n")[:-1]
 
     def document(self, number: int) -> np.ndarray:
         """The ids of one document, from its begin token to its end token; a view into the file."""

@@ -184,6 +184,23 @@ def test_bad_input_is_named(tmp_path: Path, tokenizer: Path) -> None:
     pq.write_table(pa.table({"title": ["x"]}), corpus / "documents" / "a.parquet")
     with pytest.raises(HerdError, match=r"a\.parquet: has no column 'text'"):
         tokenize(TokenizeConfig(workers=1), corpus, tokenizer, tmp_path / "tokens", Progress.silent())
+    pq.write_table(pa.table({"text": [1, 2]}), corpus / "documents" / "a.parquet")
+    with pytest.raises(HerdError, match=r"a\.parquet: the column 'text' holds int64, not text"):
+        tokenize(TokenizeConfig(workers=1), corpus, tokenizer, tmp_path / "tokens", Progress.silent())
+    pq.write_table(pa.table({"text": ["x"], "domain": ["../up"]}), corpus / "documents" / "a.parquet")
+    with pytest.raises(HerdError, match=r"a\.parquet: the domain '\.\./up' cannot be the name of a file"):
+        tokenize(TokenizeConfig(workers=1), corpus, tokenizer, tmp_path / "tokens", Progress.silent())
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), corpus / "documents" / "a.parquet")
     with pytest.raises(HerdError, match="nothing to tokenise"):
         tokenize(TokenizeConfig(workers=1), corpus, tokenizer, tmp_path / "tokens", Progress.silent())
+
+
+def test_every_document_keeps_its_id_whatever_stands_in_it(tmp_path: Path, tokenizer: Path) -> None:
+    names = ["a\u2028b", "a\x0cb", "two\nlines", "", "last\x85"]
+    rows = [{"id": name, "text": None if name == "" else "words", "domain": "general"} for name in names]
+    (tmp_path / "corpus" / "documents").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "corpus" / "documents" / "a.parquet")
+    tokenize(TokenizeConfig(workers=1), tmp_path / "corpus", tokenizer, tmp_path / "tokens", Progress.silent())
+    shard = open_shards(tmp_path / "tokens")["general"]
+    assert shard.ids == ["a\u2028b", "a\x0cb", "two lines", "", "last\x85"]
+    assert shard.lengths.tolist()[3] == 2  # a document without text has its begin and end alone
