@@ -26,7 +26,7 @@ from herd.foundation.files import write_json, write_jsonl
 from herd.foundation.progress import Progress
 from herd.foundation.seeds import random_from
 from herd.tasks.makers import counting
-from herd.tasks.reading import long_question
+from herd.tasks.reading import long_text
 from herd.tasks.solve import Tools, solve
 from herd.tasks.task import Message, Task, read_tasks
 from herd.tasks.verifiers import NO_RESULTS
@@ -40,6 +40,7 @@ class SynthesisConfig(Config):
     seed: int = 7
     tasks: int = Field(default=6000, gt=0, description="training tasks to solve, at most, in the kinds' proportions")
     swapped: float = Field(default=1.0, ge=0, le=8, description="swapped pages for every task that reads a page")
+    tangled: float = Field(default=0.3, ge=0, le=1, description="of the swapped pages, whose sentence repeats a word")
     joined: float = Field(default=0.1, ge=0, le=1, description="conversations of several turns for every dialogue")
     turns: int = Field(default=3, ge=2, description="turns of a joined conversation, at most")
     stumbling: float = Field(default=0.1, ge=0, le=1, description="of the dialogues with code, first with a slip in it")
@@ -125,7 +126,7 @@ def _solve_all(
     chance = random_from(config.seed, "synthesis", "swap")
     wanted = round(config.swapped * len(readers)) if len(bank) > 2 else 0
     for number in progress.track(range(wanted), "swapping pages", unit="dialogues"):
-        task, make = swap(readers[number % len(readers)], bank, chance)
+        task, make = swap(readers[number % len(readers)], bank, chance, config.tangled)
         swapped = solve(task, {**tools, "search": make})
         if swapped is None:
             unsolved[f"{task.kind}, swapped"] += 1
@@ -152,9 +153,16 @@ def _page_of(task: Task, messages: Sequence[Message]) -> _Page | None:
     return _Page(name, heading, sentence, body[len(sentence) :].strip())
 
 
-def swap(task: Task, bank: Sequence[_Page], chance: random.Random) -> tuple[Task, Callable[[str], str]]:
-    """The task about an invented name whose page says what other pages say, and the search that finds that page."""
+def swap(
+    task: Task, bank: Sequence[_Page], chance: random.Random, tangled: float = 0.0
+) -> tuple[Task, Callable[[str], str]]:
+    """The task about an invented name whose page says what other pages say, and the search that finds that page.
+
+    A share ``tangled`` of these sentences repeats a word: who copies must know behind which of the two it stands.
+    """
     shell, said, more = chance.choice(bank), chance.choice(bank), chance.choice(bank)
+    if chance.random() < tangled:
+        said = replace(said, sentence=_repeat_a_word(said.sentence, chance))
     name = _invent(bank, chance)
     heading = shell.heading.replace(shell.name, name)
     rest = f" {more.rest}" if more.rest else ""
@@ -174,14 +182,26 @@ def swap(task: Task, bank: Sequence[_Page], chance: random.Random) -> tuple[Task
     ), lambda query: page if query.strip() == name else NO_RESULTS
 
 
+def _repeat_a_word(sentence: str, chance: random.Random) -> str:
+    """The sentence with another of its words in the place of one, the first and the last apart."""
+    words = sentence.split(" ")
+    if len(words) > 4:
+        place, other = chance.sample(range(1, len(words) - 1), 2)
+        words[place] = words[other]
+    return " ".join(words)
+
+
 def _readings(config: SynthesisConfig, bank: Sequence[_Page]) -> Iterator[_Draft]:
-    """Questions about a fact between many pages, more often between more of them, answered without a tool."""
+    """Questions about facts between many pages, more often between more of them, answered without a tool."""
     texts = [f"{page.heading}\n{page.sentence} {page.rest}".strip() for page in bank]
     for number in range(config.readings if texts else 0):
         chance = random_from(config.seed, "synthesis", "reading", number)
         characters = round(chance.triangular(0, config.reading, config.reading))
-        question, answer = long_question(texts, characters, chance)
-        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        text, asked = long_text(texts, characters, chance)
+        messages: list[Message] = []
+        for question, answer in asked:
+            said = question if messages else f"{text}\n\n{question}"
+            messages += [{"role": "user", "content": said}, {"role": "assistant", "content": answer}]
         yield _Draft(messages, [], f"reading-{number}", "reading", "reading")
 
 

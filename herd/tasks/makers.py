@@ -80,11 +80,14 @@ def two_step(material: Material, chance: random.Random) -> Draft:
 
 
 def counting(shape: str, sentence: str, letter: str) -> tuple[str, int]:
-    """The Python source that counts, and what it gives; ``sentence`` holds neither double quotes nor backslashes."""
+    """The Python source that counts, and what it gives; ``sentence`` holds neither double quotes nor backslashes.
+
+    Its first tokens say what is counted: behind the sentence a small model would no longer know.
+    """
     if shape == "characters":
         return f'len("{sentence}")', len(sentence)
     if shape == "words":
-        return f'len("{sentence}".split())', len(sentence.split())
+        return f'len(str.split("{sentence}"))', len(sentence.split())
     return f'str.count("{sentence}", "{letter}")', sentence.count(letter)
 
 

@@ -1,6 +1,6 @@
-"""Long texts with a few facts in them, and a question about one: practice in reading far back (paper, section 4.3.4).
+"""Long texts with facts in them, and questions about all of these: practice in reading far back (paper, section 4.3.4).
 
-    question, answer = long_question(texts, 5000, random_from(7, "reading"))
+    text, asked = long_text(texts, 5000, random_from(7, "reading"))      # asked: pairs of question and answer
 
 Places, wordings and numbers are others than those of the needle that is measured (``herd/evaluate/needle.py``).
 """
@@ -10,27 +10,35 @@ from collections.abc import Sequence
 
 from herd.tasks.phrasings import FACTS, PLACES, SORTS, THINGS
 
-_MOST_FACTS = 3
+_MOST_FACTS = 6
 _PLAIN_FACTS = 0.25
+_QUESTIONS = (
+    "What is the {subject}?",
+    "What is the {subject}? Answer with the number.",
+    "Tell me the {subject}.",
+    "What does the text give as the {subject}?",
+    "And the {subject}?",
+)
 _ENDS = (0, 2, 3, 5, 6, 8, 9)
 """Last digits of the numbers; those that the measurement hides have the others."""
 
 
-def long_question(texts: Sequence[str], characters: int, chance: random.Random) -> tuple[str, str]:
-    """Texts of about so many characters with facts between them and a question at their end; and its answer.
+def long_text(texts: Sequence[str], characters: int, chance: random.Random) -> tuple[str, list[tuple[str, str]]]:
+    """Texts of about so many characters with facts between them; and a question with its answer about each fact.
 
-    The answer is the whole sentence: in saying it again, a small model finds its place and so the number.
+    The answer is the whole sentence: in saying it again, a small model finds its place and so the number.  Reading is
+    dear and asking is cheap: hence several questions about one text.
     """
-    count = chance.randint(1, _MOST_FACTS)
-    subjects = [_subject(place, chance) for place in chance.sample(PLACES, count)]
+    places = chance.sample(PLACES, chance.randint(1, _MOST_FACTS))
+    subjects = [_subject(place, chance) for place in places]
     facts = [f"The {subject} is {_number(chance)}." for subject in subjects]
     pieces: list[str] = []
     while sum(map(len, pieces)) < characters:
         pieces.append(chance.choice(texts))
     for fact in facts:
         pieces.insert(chance.randint(0, len(pieces)), fact)
-    question = f"What is the {subjects[0]}?{chance.choice(('', ' Answer with the number.'))}"
-    return "\n\n".join([*pieces, question]), facts[0]
+    questions = [chance.choice(_QUESTIONS).format(subject=subject) for subject in subjects]
+    return "\n\n".join(pieces), list(zip(questions, facts, strict=True))
 
 
 def _subject(place: str, chance: random.Random) -> str:

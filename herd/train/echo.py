@@ -5,11 +5,13 @@
 A model that answers by reading tools has to repeat names, numbers and sentences that it never met.  Natural text asks
 for that too seldom for a model of a few million tokens to learn it (``docs/notebook.md``).  An echo document draws
 short spans at random places of the training shards and repeats them: some at once, some after other spans, some after a
-page or more.  Nothing in it comes from held-out documents.  The mix decides how much of it is seen.
+page or more.  A *tangled* document puts its spans together from a few tokens, so that one token tells nothing of what
+follows and only a longer match does.  Nothing in it comes from held-out documents.  The mix decides how much is seen.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -35,6 +37,7 @@ class EchoConfig(Config):
     longest: int = Field(default=24, ge=2)
     gap: int = Field(default=16, ge=0, description="longest stretch of other text before the echo of a near one")
     near: float = Field(default=0.7, ge=0, le=1, description="share of documents whose echoes follow closely")
+    tangled: float = Field(default=0.5, ge=0, le=1, description="share of documents whose spans are of a few tokens")
     document: int = Field(default=254, gt=64, description="length of a document of near echoes")
     far_document: int = Field(default=1022, gt=64, description="length, at most, of a document of far echoes")
 
@@ -73,6 +76,14 @@ def add_echoes(config: EchoConfig, tokens: Path, progress: Progress) -> None:
     write_json(tokens / META_FILE, meta)
 
 
+class _Source(Protocol):
+    """Where a document's spans come from."""
+
+    def draw(self, chance: np.random.Generator, length: int) -> list[int]:
+        """At most ``length`` ids."""
+        ...
+
+
 class _Spans:
     """Draws stretches of ordinary tokens from anywhere in the training shards, each token as likely as any.
 
@@ -93,15 +104,27 @@ class _Spans:
         return [token for token in shard.stretch(start, start + length).tolist() if token not in (self.begin, self.end)]
 
 
+class _Few:
+    """Draws from few tokens, each as likely as any."""
+
+    def __init__(self, tokens: list[int]) -> None:
+        self._tokens = tokens
+
+    def draw(self, chance: np.random.Generator, length: int) -> list[int]:
+        return [self._tokens[place] for place in chance.integers(len(self._tokens), size=length)]
+
+
 def _documents(config: EchoConfig, spans: _Spans) -> Iterator[list[int]]:
     number = 0
     while True:
         chance = numpy_from(config.seed, "echo", number)
-        yield _near(config, spans, chance) if chance.random() < config.near else _far(config, spans, chance)
+        few = spans.draw(chance, int(chance.integers(4, config.longest + 1)))
+        source: _Source = _Few(few) if few and chance.random() < config.tangled else spans
+        yield _near(config, source, chance) if chance.random() < config.near else _far(config, source, chance)
         number += 1
 
 
-def _near(config: EchoConfig, spans: _Spans, chance: np.random.Generator) -> list[int]:
+def _near(config: EchoConfig, spans: _Source, chance: np.random.Generator) -> list[int]:
     """A span, a short stretch of other text, the span again; and so on."""
     document: list[int] = []
     while len(document) < config.document:
@@ -110,7 +133,7 @@ def _near(config: EchoConfig, spans: _Spans, chance: np.random.Generator) -> lis
     return document[: config.document]
 
 
-def _far(config: EchoConfig, spans: _Spans, chance: np.random.Generator) -> list[int]:
+def _far(config: EchoConfig, spans: _Source, chance: np.random.Generator) -> list[int]:
     """Several spans, then the same ones again and again, each time in another order."""
     length = int(chance.integers(config.document, config.far_document + 1))
     drawn = [

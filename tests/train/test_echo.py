@@ -41,7 +41,7 @@ def repeated_share(document: np.ndarray) -> float:
 
 def test_documents_are_spans_of_the_shards_said_twice(tmp_path: Path) -> None:
     tokens = tokens_directory(tmp_path / "tokens")
-    add_echoes(EchoConfig(tokens=30_000), tokens, Progress.silent())
+    add_echoes(EchoConfig(tokens=30_000, tangled=0), tokens, Progress.silent())
     shard = open_shards(tokens)[ECHO]
     assert 30_000 <= shard.tokens < 32_000
     shares = []
@@ -54,6 +54,28 @@ def test_documents_are_spans_of_the_shards_said_twice(tmp_path: Path) -> None:
         shares.append(repeated_share(inner))
     assert min(shares) > 0.25
     assert max(shares) > 0.7
+
+
+def test_in_tangled_documents_only_a_longer_match_tells_what_follows(tmp_path: Path) -> None:
+    tokens = tokens_directory(tmp_path / "tokens")
+    add_echoes(EchoConfig(tokens=20_000, tangled=1, shortest=12, near=1), tokens, Progress.silent())
+    shard = open_shards(tokens)[ECHO]
+
+    def told(before: int) -> float:
+        """The share of tokens before which the last place with the same ``before`` tokens was followed by the same."""
+        right = met = 0
+        for number in range(len(shard)):
+            document = shard.document(number)[1:-1].tolist()
+            followers: dict[tuple[int, ...], int] = {}
+            for place in range(before, len(document)):
+                context = tuple(document[place - before : place])
+                met += context in followers
+                right += followers.get(context) == document[place]
+                followers[context] = document[place]
+        return right / met
+
+    assert len(set(shard.document(0)[1:-1].tolist())) <= 24
+    assert told(1) < 0.45 < 0.7 < told(3)
 
 
 def test_the_same_call_gives_the_same_bytes_and_does_not_feed_on_itself(tmp_path: Path) -> None:
