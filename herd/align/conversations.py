@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import Field
+
 from herd.align.comparisons import Messages
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
@@ -20,10 +22,10 @@ from herd.tools.registry import Tool
 class SamplingConfig(Config):
     """How answers are drawn; the paper's final rounds use a temperature of 0.6, early ones vary it (section 4.3.2)."""
 
-    temperature: float = 0.8
-    top_p: float = 0.95
-    max_tokens: int = 96
-    max_calls: int = 3
+    temperature: float = Field(default=0.8, ge=0, le=100)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_tokens: int = Field(default=96, gt=0)
+    max_calls: int = Field(default=3, ge=0)
 
     def settings(self, seed: int) -> Sampling:
         """The engine's settings with this seed."""

@@ -71,7 +71,7 @@ class RankingSource(DealtSource):
         for index in items:
             tree, order = self._trees[index], orders[index]
             shuffled.append(Tree(tree.prompt, [tree.branches[rank] for rank in order]))
-            place = {rank: offset + index for index, rank in enumerate(order)}
+            place = {rank: offset + position for position, rank in enumerate(order)}
             pairs = [(place[a], place[b]) for a in place for b in place if a < b]
             better += [pair[0] for pair in pairs]
             worse += [pair[1] for pair in pairs]

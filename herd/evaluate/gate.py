@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from herd.evaluate.needle import NeedleConfig, measure, recall
+from herd.evaluate.needle import Depth, NeedleConfig, measure, recall
 from herd.evaluate.perplexity import bits_per_byte, read_held_out, score_documents
 from herd.evaluate.statistics import Estimate, wilson
 from herd.foundation.config import Config
@@ -26,7 +26,7 @@ class GateConfig(Config):
     short_length: int = Field(default=256, gt=1)
     documents_per_domain: int = Field(default=30, gt=0)
     characters: int = Field(default=1500, gt=0)
-    depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    depths: tuple[Depth, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     trials: int = Field(default=6, gt=0)
     seed: int = 0
 

@@ -11,6 +11,7 @@ model is asked for the number.  Right is the first whole number that it writes. 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import Field
 
@@ -37,11 +38,15 @@ _NUMBER = re.compile(r"\d+")
 _LINE_SEARCH = 32
 
 
+Depth = Annotated[float, Field(ge=0, le=1)]
+"""Where in the haystack the needle stands: 0 at its beginning, 1 at its end."""
+
+
 class NeedleConfig(Config):
     """The grid; ``lengths`` are tokens of context, the answer's included, and a cell has ``trials`` haystacks."""
 
     lengths: tuple[int, ...] = (256, 512, 1024, 2048)
-    depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    depths: tuple[Depth, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     trials: int = Field(default=4, gt=0)
     seed: int = 0
 

@@ -26,7 +26,7 @@ from herd.evaluate.bradley_terry import ratings
 from herd.evaluate.contamination import Contamination, estimate_gain, overlap
 from herd.evaluate.perplexity import bits_per_byte, read_held_out, score_documents
 from herd.evaluate.plain import Runner
-from herd.evaluate.results import Results, Row, not_measured, row
+from herd.evaluate.results import ITEMS_NAME, Results, Row, not_measured, row
 from herd.evaluate.suite import (
     SuiteConfig,
     TaskResult,
@@ -69,7 +69,7 @@ class EvaluateConfig(Config):
     needle_lengths: tuple[int, ...] = Field(
         default=(), description="empty: eighth, quarter, half and whole of the context"
     )
-    needle_depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    needle_depths: tuple[needle.Depth, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     needle_trials: int = Field(default=2, gt=0)
     needle_trials_largest: int = Field(default=8, gt=0)
     baselines: bool = True
@@ -269,7 +269,7 @@ def _write_all(config: EvaluateConfig, bench: _Bench, largest: Sequence[str], se
         for measure, figures in rows.items():
             if leak := leaks.get(kind_of(measure)):
                 figures["contamination"] = leak["share"]
-    write_jsonl(bench.out / "items.jsonl", _item_rows(bench.parts))
+    write_jsonl(bench.out / ITEMS_NAME, _item_rows(bench.parts))
     write_json(bench.out / "needle.json", {name: part.needle for name, part in bench.parts.items() if part.needle})
     write_json(bench.out / "arena.json", {"games": len(games), "pairs": arena.table(games)})
     write_json(bench.out / "contamination.json", leaks)

@@ -1,8 +1,8 @@
 """Intervals for every score, since a figure without its uncertainty is an opinion.
 
 Proportions get Wilson's interval: the normal one of the paper (section 5.1, ``1.96 * sqrt(S (1 - S) / n)``) covers
-far less than it promises near 0 and 1.  Means and ratios over items that are not alike (bits per byte over documents)
-get a percentile bootstrap over those items.  Usage: ``wilson(41, 50)`` or ``bootstrap_ratio(bits, bytes, seed=7)``.
+far less than it promises near 0 and 1.  Ratios over items that are not alike (bits per byte over documents) get a
+percentile bootstrap over those items.  Usage: ``wilson(41, 50)`` or ``bootstrap_ratio(bits, bytes, seed=7)``.
 """
 
 from collections.abc import Sequence
@@ -27,10 +27,6 @@ class Estimate:
     n: int
 
 
-def _quantile_of_normal(confidence: float) -> float:
-    return NormalDist().inv_cdf(0.5 + confidence / 2)
-
-
 def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Estimate:
     """Wilson's score interval for a proportion (Wilson 1927); with no items at all it is [0, 1] around 0.5.
 
@@ -41,7 +37,7 @@ def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Estimate:
         raise ValueError(f"{successes} successes of {n} items are not a proportion")
     if n == 0:
         return Estimate(0.5, 0.0, 1.0, 0)
-    z = _quantile_of_normal(confidence)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
@@ -49,12 +45,6 @@ def wilson(successes: int, n: int, confidence: float = CONFIDENCE) -> Estimate:
     low = 0.0 if successes == 0 else centre - half
     high = 1.0 if successes == n else centre + half
     return Estimate(share, low, high, n)
-
-
-def normal_interval(share: float, n: int, confidence: float = CONFIDENCE) -> Estimate:
-    """The paper's interval for a proportion (section 5.1), kept to compare with: too narrow near 0 and 1."""
-    half = _quantile_of_normal(confidence) * (share * (1 - share) / n) ** 0.5
-    return Estimate(share, share - half, share + half, n)
 
 
 def proportion(outcomes: Sequence[bool]) -> Estimate:
@@ -86,19 +76,3 @@ def bootstrap_ratio(numerators: Sequence[float], denominators: Sequence[float], 
     counts = resampling_counts(len(top), seed, "ratio")
     low, high = percentile_interval((counts @ top) / (counts @ bottom))
     return Estimate(float(top.sum() / bottom.sum()), low, high, len(top))
-
-
-def bootstrap_mean(values: Sequence[float], seed: int) -> Estimate:
-    """The mean with a percentile bootstrap over the values."""
-    return bootstrap_ratio(values, np.ones(len(values)).tolist(), seed)
-
-
-def paired_difference(first: Sequence[float], second: Sequence[float], seed: int) -> Estimate:
-    """Mean of ``first - second`` over the same items, bootstrapped over items: what both find hard cancels out.
-
-    Raises:
-        ValueError: if the lengths differ or there are no items.
-    """
-    if len(first) != len(second):
-        raise ValueError(f"paired scores need the same items, but there are {len(first)} and {len(second)}")
-    return bootstrap_mean((np.asarray(first, float) - np.asarray(second, float)).tolist(), seed)

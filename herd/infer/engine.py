@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from herd.formats.huggingface import load_model
@@ -49,12 +50,12 @@ class EngineConfig(Config):
     running answers may have to wait for new prompts.  Models of at most ``fuse_bytes`` run with fused layers.
     """
 
-    batch: int = 128
-    page_size: int = 16
-    cache_bytes: int = 1 << 28
-    window_bytes: int = 1 << 28
-    fuse_bytes: int = 1 << 28
-    prefill_tokens: int = 2048
+    batch: int = Field(default=128, gt=0)
+    page_size: int = Field(default=16, gt=0)
+    cache_bytes: int = Field(default=1 << 28, gt=0)
+    window_bytes: int = Field(default=1 << 28, ge=0)
+    fuse_bytes: int = Field(default=1 << 28, ge=0)
+    prefill_tokens: int = Field(default=2048, gt=0)
     seed: int = 0
 
 

@@ -40,6 +40,7 @@ class Completion:
 
     ``ids`` are all ids that the model emitted, the terminating one included; ``text`` is what a reader sees:
     without the terminating id, cut before a stop string.  ``logprobs`` has one entry per id where they were asked for.
+    ``terminated``: the last id is a stop id.
     """
 
     ids: list[int]
@@ -47,13 +48,12 @@ class Completion:
     finish_reason: FinishReason
     logprobs: list[TokenLogProb] | None = None
     prompt_tokens: int = 0
+    terminated: bool = False
 
     @property
     def stop_id(self) -> int | None:
         """The terminating id, if the answer ended by one."""
         return self.ids[-1] if self.terminated else None
-
-    terminated: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from herd.evaluate.stage import EvaluateConfig, Inputs, evaluate, training_texts
 from herd.evaluate.suite import SuiteConfig, chat_runner, measures, plain_runner, run_suite, solved_examples
@@ -87,6 +88,11 @@ def _config() -> EvaluateConfig:
         suite=_SUITE, documents_per_domain=4, characters=200, needle_lengths=(128, 256), needle_depths=(0.0, 1.0),
         needle_trials=1, needle_trials_largest=1,
     )  # fmt: skip
+
+
+def test_a_needle_outside_the_haystack_is_refused() -> None:
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        EvaluateConfig(needle_depths=(0.5, 1.5))
 
 
 @pytest.fixture(scope="session")

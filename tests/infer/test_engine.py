@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from herd.formats.huggingface import save_model
 from herd.foundation.errors import HerdError
@@ -289,6 +290,12 @@ def test_the_models_length_bounds_an_answer(make_engine: MakeEngine) -> None:
     [[completion]] = engine.generate([[1] * 250], Sampling(max_tokens=100, temperature=0, stop_ids=()))
     assert (len(completion.ids), completion.finish_reason) == (6, "length")
     assert len(engine.score([[1] * 200], [[2] * 56])[0]) == 56
+
+
+@pytest.mark.parametrize("setting", ["batch", "page_size", "cache_bytes", "prefill_tokens"])
+def test_settings_with_which_nothing_would_ever_run_are_refused(setting: str) -> None:
+    with pytest.raises(ValidationError, match="greater than 0"):
+        EngineConfig(**{setting: 0})
 
 
 @pytest.mark.parametrize(
