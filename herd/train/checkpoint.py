@@ -78,6 +78,7 @@ class Checkpoints:
         self.launch = launch or Alone()
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
+        self._sound: Path | None = None  # the checkpoint whose files were compared with their digests
         directory.mkdir(parents=True, exist_ok=True)
 
     def paths(self) -> list[Path]:
@@ -158,10 +159,22 @@ class Checkpoints:
             return [str(error)]
         return []
 
-    def check(self) -> None:
-        """``HerdError`` with what differs where the newest checkpoint is of another run; needs no network yet."""
-        for path in self.paths()[:1]:
-            self._check(path, read_json(path / _RECORD))
+    def find(self) -> Path | None:
+        """The newest checkpoint, None where there is none; all processes ask together, and need no network yet.
+
+        Raises ``HerdError`` where it is of another run, with what differs, or where a file of it is damaged.
+        """
+        newest = [float(path.name) for path in self.paths()[:1]] or [-1.0]
+        step = int(self.launch.exchange(newest)[0][0])
+        if step < 0:
+            return None
+        path = self.directory / f"{step:08d}"
+        if path != self._sound:
+            record = read_json(path / _RECORD)
+            self._check(path, record)
+            self._verify(path, record["files"])
+            self._sound = path
+        return path
 
     def _check(self, path: Path, record: Mapping[str, Any]) -> None:
         if record.get("identity") != _digest(self.identity):
@@ -173,19 +186,15 @@ class Checkpoints:
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: RunningAverage) -> Counters:
         """Puts the newest state into the three objects; without one they stay as they are.
 
-        A checkpoint of another configuration or network, or a damaged one, is a ``HerdError``.
+        Raises ``HerdError`` as ``find`` does.
         """
         if self.launch.rank == 0:
             for leftover in self.directory.glob(".*"):
                 shutil.rmtree(leftover, ignore_errors=True)
-        newest = [float(path.name) for path in self.paths()[:1]] or [-1.0]
-        step = int(self.launch.exchange(newest)[0][0])
-        if step < 0:
+        path = self.find()
+        if path is None:
             return Counters()
-        path = self.directory / f"{step:08d}"
         record = read_json(path / _RECORD)
-        self._check(path, record)
-        self._verify(path, record["files"])
         counters = Counters(**record["counters"])
         average.count = counters.average_count
         self._restore(path, record["files"], model, optimizer, average)

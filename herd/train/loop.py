@@ -114,17 +114,21 @@ def train(
     name: str = "training",
     processes: OneProcess | None = None,
     launch: Alone | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainReport:
     """Trains ``model`` in place for ``config.steps`` steps and returns what was done, averaged weights included.
 
     ``out`` is the run's directory.  ``held_out`` is called with the model in evaluation mode and without gradients
     every ``eval_every`` steps and after the last; its figures go into the metrics.  ``processes`` are those that train
-    together, over which ``model`` is spread already; ``launch`` is how they were started.  ``HerdError`` where the
-    directory holds another run, where too many steps are left out, or where a checkpoint cannot be written;
-    ``Interrupted`` after SIGTERM, with a checkpoint of the last step, and where another process is lost.
+    together, over which ``model`` is spread already; ``launch`` is how they were started.  ``checkpoints`` are those
+    of ``open_checkpoints``, where the caller has looked at them already.
+
+    ``HerdError`` where the directory holds another run or a damaged checkpoint, where too many steps are left out, or
+    where a checkpoint cannot be written; ``Interrupted`` after SIGTERM, with a checkpoint of the last step, and where
+    another process is lost.
     """
     out.mkdir(parents=True, exist_ok=True)
-    run = TrainRun(config, model, source, loss, out, processes, launch)
+    run = TrainRun(config, model, source, loss, out, processes, launch, checkpoints)
     try:
         with progress.task(name, config.steps) as task:
             task.advance(run.counters.step)
@@ -135,9 +139,10 @@ def train(
     return TrainReport(run.figures(), run.average.mean or None)
 
 
-def check_directory(config: TrainConfig, shape: ModelConfig, out: Path) -> None:
-    """``HerdError`` where ``out`` holds checkpoints of another run than this one; ``train`` would say so too late."""
-    Checkpoints(out / "checkpoints", _identity(config, shape)).check()
+def open_checkpoints(config: TrainConfig, shape: ModelConfig, out: Path, launch: Alone) -> Checkpoints:
+    """The checkpoints of a run in ``out``; their ``find`` refuses them before a network is made, ``train`` after it."""
+    identity = _identity(config, shape)
+    return Checkpoints(out / "checkpoints", identity, config.keep_checkpoints, config.keep_every, launch)
 
 
 class TrainRun:
@@ -152,6 +157,7 @@ class TrainRun:
         out: Path,
         processes: OneProcess | None = None,
         launch: Alone | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self.config, self.model, self.source, self.loss, self.out = config, model, source, loss, out
         self.processes, self.launch = processes or OneProcess(), launch or Alone()
@@ -162,9 +168,7 @@ class TrainRun:
             multiply_in_float8(model)
         self.optimizer = _optimizer(config.optimizer, model)
         self.average = RunningAverage(model)
-        self.checkpoints = Checkpoints(
-            out / "checkpoints", _identity(config, self.shape), config.keep_checkpoints, config.keep_every, self.launch
-        )
+        self.checkpoints = checkpoints or open_checkpoints(config, self.shape, out, self.launch)
         self.counters = self.checkpoints.load(model, self.optimizer, self.average)
         self.resumed_from = self.counters.step
         self.log: MetricsLog | None = None

@@ -37,7 +37,7 @@ from herd.train.batch import Batch
 from herd.train.beginning import begin_with
 from herd.train.compiled import CompileMode
 from herd.train.float8 import check_float8
-from herd.train.loop import HeldOut, TrainConfig, check_directory, train
+from herd.train.loop import HeldOut, TrainConfig, open_checkpoints, train
 from herd.train.parallel.launch import Alone
 from herd.train.precision import Precision
 from herd.train.pretrain import PretrainSource, held_out_batches
@@ -117,6 +117,12 @@ class PretrainConfig(Config):
             raise ValueError("the shares of curriculum must ascend")
         return self
 
+    @model_validator(mode="after")
+    def _warms_up_by_a_share(self) -> "PretrainConfig":
+        if self.optimizer.warmup_steps:
+            raise ValueError("optimizer.warmup_steps has no place here: warmup gives the share of the steps")
+        return self
+
     def schedule(self) -> TrainConfig:
         """The loop's configuration: shares of tokens become steps; ``HerdError`` for a batch that is never reached."""
         ramp, step = [], 0
@@ -168,7 +174,8 @@ def pretrain(
     """Trains a fresh network of shape ``start``, or goes on from the model in ``start``, on ``tokens``' shards.
 
     Where ``launch`` brought several processes together, ``mesh`` says what each of them holds; without it all share
-    the rows and the weights.  Raises ``HerdError`` for a mesh or tokens that do not fit before any weight is made.
+    the rows and the weights.  Raises ``HerdError`` before any weight is made: for a mesh or tokens that do not fit, for
+    checkpoints of another run or damaged ones.
     """
     launch, schedule = launch or Alone(), config.schedule()
     if config.precision == "float8":
@@ -176,7 +183,8 @@ def pretrain(
     beginning = begin_with(start, derive(config.seed, "weights"), config.sequence_length)
     _check_vocabulary(tokens, tokenizer, beginning.shape, start)
     processes = _processes(mesh, launch, beginning.shape, schedule)
-    check_directory(schedule, beginning.shape, out)
+    checkpoints = open_checkpoints(schedule, beginning.shape, out, launch)
+    checkpoints.find()
     stream = _stream(config, schedule, tokens)
     held_out: HeldOut = HeldOutLoss(tokens, stream, config, processes)
     source = PretrainSource(stream, schedule.batch, config.micro_tokens, processes.data_index, processes.data_parts)
@@ -194,6 +202,7 @@ def pretrain(
             name=out.name,
             processes=processes,
             launch=launch,
+            checkpoints=checkpoints,
         )
     figures = dict(report.figures)
     if report.averaged is not None:

@@ -70,19 +70,21 @@ def test_a_checkpoint_of_another_run_and_a_damaged_one_are_refused(tmp_path: Pat
     checkpoints = Checkpoints(tmp_path, RUN)
     _save(checkpoints, 1, 2)
     another = Checkpoints(tmp_path, {"training": {"seed": 0}, "network": {"dim": 96}})
-    for refused in (another.check, lambda: another.load(*_parts(0))):
+    for refused in (another.find, lambda: another.load(*_parts(0))):
         with pytest.raises(HerdError, match=r"00000002: belongs to .* network \(network\.dim was 64, now it is 96\);"):
             refused()
-    checkpoints.check()
     path = tmp_path / "00000002" / "state.safetensors"
+    assert checkpoints.find() == path.parent
     damaged = bytearray(path.read_bytes())
     damaged[-1] ^= 1
     path.write_bytes(damaged)
-    with pytest.raises(HerdError, match=r"00000002/state\.safetensors: is not what was written.*remove .*00000002 to"):
-        checkpoints.load(*_parts(0))
+    checkpoints = Checkpoints(tmp_path, RUN)
+    for refused in (checkpoints.find, lambda: checkpoints.load(*_parts(0))):
+        with pytest.raises(HerdError, match=r"02/state\.safetensors: is not what was written.*remove .*00000002 to"):
+            refused()
     path.unlink()
     with pytest.raises(HerdError, match=r"00000002/state\.safetensors: is not what was written"):
-        checkpoints.load(*_parts(0))
+        checkpoints.find()
     shutil.rmtree(tmp_path / "00000002")
     assert checkpoints.load(*_parts(0)).step == 1
 

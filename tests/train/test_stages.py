@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from herd.formats.huggingface import load_transformer
 from herd.foundation.errors import HerdError
@@ -91,6 +92,11 @@ def test_rows_may_begin_short_and_keep_the_tokens() -> None:
             wrong.schedule()
 
 
+def test_steps_of_a_warm_up_that_a_share_would_replace_are_refused() -> None:
+    with pytest.raises(ValidationError, match="warmup gives the share of the steps"):
+        PretrainConfig(tokens=1000, optimizer=OptimizerConfig(warmup_steps=10))
+
+
 def test_a_batch_that_the_ramp_cannot_reach_is_refused_with_its_numbers() -> None:
     late = CONFIG.model_copy(update={"batch": (RowsFrom(share=0, rows=2), RowsFrom(share=0.9, rows=64))})
     sentence = "64 rows of 64 tokens are 4,096 tokens a step, but from share 0.9 to 1 of 20,000 tokens there are 2,000"
@@ -129,7 +135,7 @@ def test_recomputation_is_configured_and_changes_no_byte_of_the_result(
     assert written["none"] == written["selective"] == written["full"]
 
 
-def test_checkpoints_of_another_network_are_refused_before_one_is_made(
+def test_checkpoints_of_another_network_and_damaged_ones_are_refused_before_one_is_made(
     artifacts: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens, tokenizer = artifacts
@@ -138,3 +144,7 @@ def test_checkpoints_of_another_network_are_refused_before_one_is_made(
     monkeypatch.setattr("herd.train.beginning.Fresh.whole", None)
     with pytest.raises(HerdError, match=r"network \(network\.ffn_dim was 64, now it is 96\); remove it to start again"):
         pretrain(short, replace(SHAPE, ffn_dim=96), tokens, tokenizer, tmp_path, SILENT)
+    newest = max((tmp_path / "checkpoints").glob("0*")) / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    with pytest.raises(HerdError, match=r"state\.safetensors: is not what was written"):
+        pretrain(short, SHAPE, tokens, tokenizer, tmp_path, SILENT)
