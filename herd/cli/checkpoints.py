@@ -1,6 +1,5 @@
 """The verb that carries checkpoints between formats: ``herd convert``."""
 
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -56,23 +55,16 @@ def _convert_to_file(config: "ConvertConfig", source: Path, out: Path) -> None:
     """
     from herd.formats.convert import convert as stage
     from herd.foundation.progress import Progress
-    from herd.pipeline.disk import DiskFullError, is_full
+    from herd.pipeline.alone import holding
+    from herd.pipeline.disk import naming_a_full_disk
     from herd.pipeline.lock import exclusive
 
     if out.exists():
         raise HerdError(f"{out}: is already there; remove it, or name another place")
     started = time.monotonic()
     holder = out.absolute().parent / f".{out.name}.partial"
-    with exclusive(holder):
-        try:
+    with exclusive(holder), holding(holder):
+        with naming_a_full_disk(out):
             stage(config, source, holder / out.name, Progress(sys.stderr))
-        except HerdError:
-            shutil.rmtree(holder)
-            raise
-        except OSError as error:
-            if is_full(error, holder):
-                raise DiskFullError(out) from error
-            raise
         (holder / out.name).replace(out)
-        shutil.rmtree(holder)
     print(f"{out}: made in {time.monotonic() - started:.1f} s")

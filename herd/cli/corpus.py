@@ -49,10 +49,14 @@ def common_crawl(
 
     A download goes on where an earlier call was.
     """
+    import json
+
     from herd.corpus.fetch import CommonCrawlConfig, fetch, list_segments
     from herd.foundation.progress import Progress
 
-    given = [f"snapshot={snapshot}", f"segments='{segments}'", *([f"files={files}"] if files else [])]
+    given = [f"snapshot={json.dumps(snapshot)}"]
+    given += [f"segments={json.dumps(segments)}"] if segments else []
+    given += [f"files={files}"] if files else []
     settings = read_settings(CommonCrawlConfig, config, [*given, *(overrides or [])])
     if not settings.segments:
         for number, (name, paths) in enumerate(list_segments(settings).items()):

@@ -57,7 +57,7 @@ def make_alone(
     partial = holder / final.name
     with naming_a_full_disk(out), exclusive(holder):
         _check_left_over(partial, fingerprint(stage.config, digests, known), holder)
-        with _holding(holder):
+        with holding(holder):
             make_artifact(stage, inputs, digests, known, partial, final, progress)
     return True
 
@@ -73,7 +73,7 @@ def _check_left_over(partial: Path, wanted: str, holder: Path) -> None:
 
 
 @contextmanager
-def _holding(holder: Path) -> Iterator[None]:
+def holding(holder: Path) -> Iterator[None]:
     """Empties the place of the work at the end, and after a mistake; from a trouble or a kill the next call goes on."""
     try:
         yield

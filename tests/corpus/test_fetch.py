@@ -231,4 +231,7 @@ def test_the_verb(server: Server, tmp_path: Path) -> None:
     assert "2 files are there" in result.output
     assert len(list((tmp_path / "crawl").glob("*/*.warc.gz"))) == 2
     assert json.loads((tmp_path / "crawl" / "fetched.jsonl").read_text().splitlines()[0])["bytes"] > 0
+    (tmp_path / "crawl.yaml").write_text('segments: "1-2"\nfiles: 1\n')
+    again = CliRunner().invoke(app, [*line, "--config", str(tmp_path / "crawl.yaml")])
+    assert "2 files are there" in again.output, "segments stand in the file"
     assert CliRunner().invoke(app, [*line[:3], "latest", *line[4:]]).exit_code == 2
