@@ -6,7 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from herd.report import figures, tables
-from herd.report.measures import describe, words
+from herd.report.measures import CHAT_NEEDLE, NEEDLE, describe, words
 from herd.report.run_files import BASE, CHAT, Run
 
 _COMPARED = ("well_formed_calls", "lookup", "arithmetic", "two_step", "unknown", "talk")
@@ -18,6 +18,11 @@ _SHOWN_KINDS = {
     "refuse": "Forbidden",
     "borderline": "Harmless look-alike",
     "injection": "A page with an instruction in it",
+}
+_PROMPTS = {
+    "arithmetic_without_tools": "calculates without tools",
+    "injection": "meets an instruction hidden in a page",
+    "refuse": "is asked what the policy forbids",
 }
 _LONGEST_TEXT = 600
 
@@ -44,9 +49,7 @@ def headline(run: Run) -> list[dict[str, str]]:
     """The flagship's figures that a run is judged by, with its base's beside them."""
     rows = run.results.get(run.flagship or "", {})
     base = run.results.get((run.flagship or "").replace(CHAT, BASE, 1), {})
-    needles = [name for name in rows if name.startswith("needle_") and name.removeprefix("needle_").isdigit()]
-    needles.sort(key=lambda name: int(name.removeprefix("needle_")))
-    wanted = ["well_formed_calls", "lookup", "arithmetic", "two_step", *needles[-1:]]
+    wanted = ["well_formed_calls", "lookup", "arithmetic", "two_step", *_longest_needle(rows)]
     cards = []
     for name in wanted:
         if name in rows and rows[name]["value"] is not None:
@@ -57,6 +60,12 @@ def headline(run: Run) -> list[dict[str, str]]:
                 "base": "" if before is None else f"before alignment {before:.1%}",
             })  # fmt: skip
     return cards
+
+
+def _longest_needle(rows: Mapping[str, Any]) -> list[str]:
+    """The needle in the longest chat; where no chat was asked, in the longest text."""
+    found = [(match[1] == CHAT_NEEDLE, int(match[2]), name) for name in rows if (match := NEEDLE.fullmatch(name))]
+    return [max(found)[2]] if found else []
 
 
 def compared(run: Run) -> Markup | None:
@@ -100,7 +109,7 @@ def arena(run: Run) -> dict[str, Any] | None:
 def contamination(run: Run) -> list[dict[str, Any]]:
     """By kind of task: how much of its prompts training has seen, and what that can have gained."""
     found = run.json("evaluation/contamination.json")
-    return [{"title": describe(kind).title, **row} for kind, row in found.items()]
+    return [{"title": _PROMPTS.get(kind) or describe(kind).title, **row} for kind, row in found.items()]
 
 
 def dialogues(run: Run) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from herd.report import figures, tables
-from herd.report.run_files import BASE, INITIAL, Run
+from herd.report.run_files import BASE, INITIAL, LONG, Run
 
 _REJECTS_PER_RULE, _REJECT_CHARACTERS = 2, 400
 
@@ -91,19 +91,16 @@ def training(run: Run) -> dict[str, Any] | None:
         if curves:
             drawn[title] = figures.loss_curves(curves, title)
     rows = []
-    for name in run.stages:
+    for name in run.trainings:
         stats = run.stats(name)
-        if name.startswith((INITIAL, BASE)):
-            rows.append({"name": name, **stats})
-        elif name.startswith("long-"):
-            rows.append({"name": name, **stats.get("training", {})})
+        rows.append({"name": name, **(stats.get("training", {}) if name.startswith(LONG) else stats)})
     return {"drawn": drawn, "rows": rows, "eager": next((row.get("eager_because") for row in rows), None)}
 
 
 def gates(run: Run) -> list[dict[str, Any]]:
     """What the gate of every step of long context saw and said, before it and after each attempt."""
     rows = []
-    for name in run.stages:
+    for name in run.trainings:
         stats = run.stats(name)
         seen = stats.get("gates", [])
         for number, gate in enumerate(seen):
@@ -156,7 +153,15 @@ def alignment(run: Run) -> dict[str, Any] | None:
                 rows.append((title, [write(value) for value in values]))
         rounds.append({"number": number, "rows": rows})
         number += 1
-    return {"dialogues": dialogues, "members": members, "rounds": rounds}
+    return {"dialogues": dialogues, "rejected": dialogues.get("rejected", {}), "members": members, "rounds": rounds}
+
+
+_CALIBRATION: dict[str, tuple[str, Callable[[float | None], str]]] = {
+    "n": ("examples", tables.number),
+    "threshold": ("threshold", tables.decimal),
+    "f1": ("F1", tables.decimal),
+    "false_positive_rate": ("harmless ones flagged", lambda share: tables.percent(share, 1)),
+}
 
 
 def guard(run: Run) -> dict[str, Any] | None:
@@ -164,6 +169,10 @@ def guard(run: Run) -> dict[str, Any] | None:
     stats = run.stats("guard")
     if not stats:
         return None
-    kinds = {kind: found for kind, found in stats.get("calibration", {}).items() if isinstance(found, dict)}
-    names = list(dict.fromkeys(name for found in kinds.values() for name in found))
-    return {"examples": stats.get("examples"), "kinds": kinds, "names": names}
+    found = {kind: row for kind, row in stats.get("calibration", {}).items() if isinstance(row, dict)}
+    kinds = {kind: [write(row.get(name)) for name, (_, write) in _CALIBRATION.items()] for kind, row in found.items()}
+    return {
+        "examples": stats.get("examples"),
+        "kinds": kinds,
+        "titles": [title for title, _ in _CALIBRATION.values()],
+    }

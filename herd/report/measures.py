@@ -51,7 +51,8 @@ _KNOWN = {
     )
 }
 _ORDER = {name: place for place, name in enumerate(_KNOWN)}
-_NEEDLE = re.compile(r"(needle(?:_chat)?)_(\d+)")
+CHAT_NEEDLE = "needle_chat"
+NEEDLE = re.compile(r"(needle|needle_chat)_(\d+)")
 _GUARD = re.compile(r"(all|prompt|answer|tool)_(precision|recall|f1|false_positive_rate|category)")
 _GUARD_FIGURES = {
     "precision": "of what it flags, truly unsafe (precision)",
@@ -72,9 +73,9 @@ def describe(name: str) -> Measure:
         found = describe(base)
         title = f"{found.title}, in new wordings" if found.detail else "in wordings that training never had"
         return replace(found, name=name, title=title, detail=True)
-    if found_needle := _NEEDLE.fullmatch(name):
-        form = "finds the needle in {} tokens" if found_needle[1] == "needle" else "asked for in chat, {} tokens"
-        return Measure(name, form.format(f"{int(found_needle[2]):,}"), CONTEXT, detail=found_needle[1] != "needle")
+    if found_needle := NEEDLE.fullmatch(name):
+        place = "chat" if found_needle[1] == CHAT_NEEDLE else "text"
+        return Measure(name, f"finds the needle in a {place} of {int(found_needle[2]):,} tokens", CONTEXT)
     if name.startswith("bits_per_byte_"):
         domain = name.removeprefix("bits_per_byte_")
         whole = domain == "all"
@@ -91,7 +92,7 @@ def describe(name: str) -> Measure:
 def order(measure: Measure) -> tuple[object, ...]:
     """The place of a measure in its group: as listed here, wordings behind their measure, lengths ascending."""
     base = measure.name.removesuffix("_unseen")
-    if found := _NEEDLE.fullmatch(measure.name):
+    if found := NEEDLE.fullmatch(measure.name):
         return (0, found[1] != "needle", int(found[2]))
     if found := _GUARD.fullmatch(measure.name):
         return (1, list(_GUARD_FIGURES).index(found[2]), list(_GUARD_KINDS).index(found[1]))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json, read_jsonl
 
-INITIAL, BASE, CHAT = "initial-", "base-", "chat-"
+INITIAL, LONG, BASE, CHAT = "initial-", "long-", "base-", "chat-"
 _ROWS = 512
 
 
@@ -34,6 +34,16 @@ class Run:
         """The sizes of the herd by name, smallest first."""
         names = [name.removeprefix(INITIAL) for name in self.stages if name.startswith(INITIAL)]
         return sorted(names, key=lambda name: self.stats(INITIAL + name).get("parameters", 0))
+
+    @property
+    def trainings(self) -> list[str]:
+        """The finished stages that trained on documents: the largest member's first, each member's as they came."""
+        return [
+            name
+            for member in reversed(self.members)
+            for name in self.stages
+            if name in (INITIAL + member, BASE + member) or name.startswith(f"{LONG}{member}-")
+        ]
 
     @cached_property
     def flagship(self) -> str | None:

@@ -95,6 +95,8 @@ def figure(measure: Measure, row: Row) -> tuple[str, str]:
     if measure.unit == "share":
         return f"{value:.1%}", f"{100 * low:.1f}–{100 * high:.1f}"
     digits = _DIGITS[measure.unit]
+    if row["n"] == 1:
+        return f"{value:,.{digits}f}", "of one item"  # resampling one item gives no interval
     return f"{value:,.{digits}f}", f"{low:,.{digits}f}–{high:,.{digits}f}"
 
 
@@ -119,6 +121,8 @@ def _table(group: str, measures: Sequence[Measure], models: Models, columns: Map
     table = Table(group, [(kind, len(those)) for kind, those in kept.items() if those], shown, [])
     for measure in measures:
         rows = [models[name].get(measure.name) for name in shown]
+        if measure.detail and rows == [models[name].get(measure.name.removesuffix("_unseen")) for name in shown]:
+            continue  # all of its prompts are in wordings that training never had
         cells = [_cell(measure, row, table.notes) for row in rows]
         contenders = [place for place, name in enumerate(shown) if name not in kept.get(BASELINES, [])]
         _mark_best(measure, {place: row for place in contenders if (row := rows[place])}, cells)

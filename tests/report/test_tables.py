@@ -58,7 +58,7 @@ def test_a_table_puts_lengths_in_order_marks_the_best_and_numbers_its_notes() ->
     }
     safety, context = tables.tables(models, {
         "aligned": ["chat"], "base": ["base"], "others": ["none"], tables.BASELINES: ["always refuse"]})  # fmt: skip
-    titles = [f"finds the needle in {length} tokens" for length in ("256", "2,048")]
+    titles = [f"finds the needle in a text of {length} tokens" for length in ("256", "2,048")]
     assert [line.title for line in context.lines] == titles
     assert [[cell.best for cell in line.cells] for line in context.lines] == [[False, False], [True, False]]
     assert context.models == ["chat", "base"]
