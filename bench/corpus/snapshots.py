@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 from memory import Held
 
-from herd.corpus.dedup import DedupConfig, Signatures
+from herd.corpus.dedup import DedupConfig
+from herd.corpus.engine import LocalEngine
 from herd.corpus.index import IndexWriter
 from herd.corpus.lines import LineCounts, LinesConfig
+from herd.corpus.signatures import Signatures
 from herd.corpus.snapshots import Past
 
 _SLICE = 12_500
@@ -71,7 +73,7 @@ def run(old: int, new: int, partitions: int) -> None:
         past = Past.open([work], config)
         started = time.process_time()
         with Held() as held:
-            _, known = past.families(work / "new.npy", config, np.arange(new), work / "buckets")
+            _, known = past.families(work / "new.npy", config, np.arange(new), LocalEngine(1))
         seconds = time.process_time() - started
         right = sum(int(found.id, 16) == origin[row] for row, found in known.items())
         copies, each = int((origin >= 0).sum()), 1e6 * seconds / (old + new)

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from herd.corpus.dedup import DedupConfig, Forest, are_alike, band_keys, candidates
-from herd.corpus.signatures import Rows, StoredSignatures
+from herd.corpus.dedup import DedupConfig, Families, are_alike, band_keys, candidates
+from herd.corpus.signatures import JoinedSignatures, Rows
 from herd.foundation.errors import HerdError
 
 # Daft reads these when it is imported: no bar of its own, which stalls on Ray, and no word to anybody.
@@ -68,22 +68,25 @@ class DaftEngine:
                 following += 1
                 yield result
 
-    def families(self, signatures: Path, config: DedupConfig, rows: Rows) -> Rows:
+    def families(self, signatures: Sequence[Path], earlier: Rows, rows: Rows, config: DedupConfig) -> tuple[Rows, Rows]:
         """The families: rows that share a key of a band are grouped, compared, and joined here by their pairs."""
-        slices = [rows[start : start + _ROWS_AT_A_TIME] for start in range(0, len(rows), _ROWS_AT_A_TIME)]
-        if not slices:
-            return rows
+        known = Families(rows)
+        if not len(rows):
+            return known.result()
+        first, every = int(rows[0]), np.concatenate([earlier, rows])
+        slices = [every[start : start + _ROWS_AT_A_TIME] for start in range(0, len(every), _ROWS_AT_A_TIME)]
         meetings = _batched(partial(_meetings, signatures, config), _MEETING, 1)
-        pairs = _batched(partial(_alike, signatures, config.similarity), _PAIR, _BUCKETS_AT_A_TIME)
+        pairs = _batched(partial(_alike, signatures, first, config.similarity), _PAIR, _BUCKETS_AT_A_TIME)
         frame = daft.from_pydict({"rows": Series.from_arrow(pa.array(slices, pa.list_(pa.int64())))})
         frame = frame.into_batches(1).select(meetings(col("rows")).alias("meeting")).explode("meeting")
-        frame = frame.select(col("meeting").unnest()).groupby("band", "key").agg(col("row").list_agg().alias("rows"))
-        frame = frame.where(col("rows").list_count() > 1).select(pairs(col("rows")).alias("pair")).explode("pair")
+        frame = frame.select(col("meeting").unnest()).groupby("band", "key")
+        frame = frame.agg(col("row").list_agg().alias("rows"), col("row").max().alias("last"))
+        frame = frame.where((col("rows").list_count() > 1) & (col("last") >= first))
+        frame = frame.select(pairs(col("rows")).alias("pair")).explode("pair")
         frame = frame.where(col("pair").not_null()).select(col("pair").unnest()).distinct()
         found = [(row["one"], row["other"]) for row in self._rows(frame)]
-        forest = Forest(len(rows))
-        forest.join(np.searchsorted(rows, np.array(found, dtype=np.int64).reshape(-1, 2)))
-        return forest.firsts()
+        known.add(np.array(found, dtype=np.int64).reshape(-1, 2))
+        return known.result()
 
     def _rows(self, frame: daft.DataFrame) -> Iterator[dict[str, Any]]:
         try:
@@ -130,9 +133,9 @@ def _batched(function: Callable[[Series], pa.Array], fields: dict[str, DataType]
     return daft.func.batch(return_dtype=DataType.list(DataType.struct(fields)), batch_size=rows)(function)
 
 
-def _meetings(signatures: Path, config: DedupConfig, slices: Series) -> pa.Array:
+def _meetings(signatures: Sequence[Path], config: DedupConfig, slices: Series) -> pa.Array:
     """For each slice of rows, the band and the key of every bucket that one of them lies in."""
-    opened, lengths = StoredSignatures(signatures), []
+    opened, lengths = JoinedSignatures(signatures), []
     found = [(np.empty(0, np.uint16), np.empty(0, np.uint64), np.empty(0, np.int64))]  # a batch may be empty
     for rows in slices.to_pylist():
         own = opened[np.array(rows, dtype=np.int64)]
@@ -143,13 +146,14 @@ def _meetings(signatures: Path, config: DedupConfig, slices: Series) -> pa.Array
     return _lists(_MEETING, [np.concatenate(column) for column in zip(*found, strict=True)], lengths)
 
 
-def _alike(signatures: Path, similarity: float, buckets: Series) -> pa.Array:
-    """For each bucket of rows, the pairs of near-duplicates in it."""
+def _alike(signatures: Sequence[Path], first: int, similarity: float, buckets: Series) -> pa.Array:
+    """For each bucket of rows, the pairs of near-duplicates in it of which the second is ``first`` or after it."""
     lists = [np.sort(np.array(rows, dtype=np.int64)) for rows in buckets.to_pylist()]
     rows = np.concatenate([np.empty(0, dtype=np.int64), *lists])
     bucket = np.repeat(np.arange(len(lists), dtype=np.uint64), np.array([len(one) for one in lists], dtype=np.int64))
-    opened, found = StoredSignatures(signatures), [np.empty((0, 2), dtype=np.int64)]
+    opened, found = JoinedSignatures(signatures), [np.empty((0, 2), dtype=np.int64)]
     for places in candidates(np.arange(len(rows)), bucket):
+        places = places[rows[places[:, 1]] >= first]
         found.append(places[are_alike(opened, rows[places], similarity)])
     pairs = np.concatenate(found)
     home = bucket[pairs[:, 0]].astype(np.int64)

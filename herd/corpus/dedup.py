@@ -22,6 +22,7 @@ from herd.corpus.signatures import Rows, Signatures, SignatureTable
 from herd.corpus.words import Hashes, hash_ngrams, hash_text
 from herd.foundation.config import Config
 
+NOWHERE = np.iinfo(np.int64).max
 _ALL_PAIRS_LIMIT = 48
 _ANCHORS = 8
 _PAIRS_AT_A_TIME = 1 << 13
@@ -107,21 +108,32 @@ def _shingles(word_hashes: Sequence[Hashes], n: int) -> tuple[Hashes, Rows]:
 def families(
     signatures: SignatureTable, config: DedupConfig, rows: Rows | None = None, work: Path | None = None
 ) -> Rows:
-    """The families of ``rows`` (all by default): position in ``rows`` of the first member, shape (len(rows),).
-
-    Buckets are in a new directory below ``work`` (where the system has its temporary ones, if none is given) until they
-    are compared.
-    """
+    """The families of ``rows`` (all by default): position in ``rows`` of the first member, shape (len(rows),)."""
     rows = np.arange(len(signatures)) if rows is None else rows
-    forest = Forest(len(rows))
+    return families_against(signatures, rows[:0], rows, config, work)[0]
+
+
+def families_against(
+    signatures: SignatureTable, earlier: Rows, rows: Rows, config: DedupConfig, work: Path | None = None
+) -> tuple[Rows, Rows]:
+    """The families of ``rows``, and of each of these the first ``earlier`` row that its family is like, or ``NOWHERE``.
+
+    All rows are in ascending order, earlier ones first, and no two of those are compared.  Buckets are in a new
+    directory below ``work`` (where the system has its temporary ones, if none is given) until they are compared.
+    """
+    found = Families(rows)
+    if not len(rows):
+        return found.result()
     with tempfile.TemporaryDirectory(dir=work) as place:
         buckets = Buckets(Path(place), config)
-        buckets.add(signatures, rows, np.arange(len(rows)))
+        for part in (earlier, rows):
+            buckets.add(signatures, part)
         for members, keys in buckets:
-            for pairs in candidates(members, keys):
-                unknown = pairs[forest.are_apart(pairs)]
-                forest.join(unknown[are_alike(signatures, rows[unknown], config.similarity)])
-    return forest.firsts()
+            meeting = np.isin(keys, keys[np.searchsorted(members, rows[0]) :]) if len(earlier) else slice(None)
+            for pairs in candidates(members[meeting], keys[meeting]):
+                telling = pairs[found.could_tell(pairs)]
+                found.add(telling[are_alike(signatures, telling, config.similarity)])
+    return found.result()
 
 
 class Buckets:
@@ -130,11 +142,11 @@ class Buckets:
     def __init__(self, directory: Path, config: DedupConfig) -> None:
         self._directory, self._config = directory, config
 
-    def add(self, signatures: SignatureTable, rows: Rows, names: Rows) -> None:
-        """Puts ``rows`` into the buckets of every band by their ``names``, ascending and above those added before."""
+    def add(self, signatures: SignatureTable, rows: Rows) -> None:
+        """Puts ``rows``, in ascending order and above those that were added before, into the buckets of every band."""
         for begin in range(0, len(rows), _ROWS_AT_A_TIME):
-            own = signatures[rows[begin : begin + _ROWS_AT_A_TIME]]
-            members = names[begin : begin + _ROWS_AT_A_TIME]
+            members = rows[begin : begin + _ROWS_AT_A_TIME]
+            own = signatures[members]
             for band in range(self._config.bands):
                 keys = band_keys(own, band, self._config)
                 division = keys % np.uint64(self._config.partitions)
@@ -237,6 +249,43 @@ class Forest:
         while not np.array_equal(above := self._earlier[members], members):
             members = above
         return members
+
+
+class Families:
+    """What is known of ``rows``: their families, and the first of all earlier rows that each of them is like."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows, self._forest = rows, Forest(len(rows))
+        self._met: Rows = np.full(len(rows), NOWHERE, dtype=np.int64)
+
+    def could_tell(self, pairs: Rows) -> NDArray[np.bool_]:
+        """Which ``pairs`` would tell something if they were alike; a pair of two earlier rows does not."""
+        earlier, later = self._split(pairs)
+        tells = np.zeros(len(pairs), dtype=np.bool_)
+        tells[later] = self._forest.are_apart(self._places(pairs[later]))
+        tells[earlier] = pairs[earlier, 0] < self._met[self._places(pairs[earlier, 1])]
+        return tells
+
+    def add(self, pairs: Rows) -> None:
+        """Takes in that the rows of each pair are alike."""
+        earlier, later = self._split(pairs)
+        self._forest.join(self._places(pairs[later]))
+        np.minimum.at(self._met, self._places(pairs[earlier, 1]), pairs[earlier, 0])
+
+    def result(self) -> tuple[Rows, Rows]:
+        """Of each row the position of its family's first, and the first earlier row that its family is like."""
+        family = self._forest.firsts()
+        first = np.full(len(family), NOWHERE, dtype=np.int64)
+        np.minimum.at(first, family, self._met)
+        return family, first[family]
+
+    def _split(self, pairs: Rows) -> tuple[Rows, Rows]:
+        """The pairs of an earlier row and one of ours, and those of two of ours."""
+        ours = pairs >= self._rows[:1]
+        return np.flatnonzero(ours[:, 1] & ~ours[:, 0]), np.flatnonzero(ours[:, 0])
+
+    def _places(self, rows: Rows) -> Rows:
+        return np.searchsorted(self._rows, rows)
 
 
 def survivors(family: Rows, qualities: Sequence[float], ids: Sequence[str]) -> NDArray[np.bool_]:

@@ -4,8 +4,9 @@
         tallies = list(engine.map(prepare, portions))
 
 An engine does the two things that grow with the corpus and need many machines: it maps a function over portions of
-pages, and it finds the families of near-duplicates.  Every engine gives the same result, so the choice is one of
-speed alone.  In a cluster all nodes must see pages and output under the same paths, and have Herd installed.
+pages, and it finds the families of near-duplicates, within a snapshot and with earlier ones.  Every engine gives the
+same result, so the choice is one of speed alone.  In a cluster all nodes must see pages, earlier corpora and output
+under the same paths, and have Herd installed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +16,8 @@ from typing import Literal, Protocol, TypeVar
 
 from pydantic import Field, model_validator
 
-from herd.corpus.dedup import DedupConfig, families
-from herd.corpus.signatures import Rows, StoredSignatures
+from herd.corpus.dedup import DedupConfig, families_against
+from herd.corpus.signatures import JoinedSignatures, Rows
 from herd.foundation.config import Config
 from herd.foundation.errors import HerdError
 from herd.foundation.workers import workers
@@ -45,8 +46,8 @@ class Engine(Protocol):
         """The results in the order of the items; the function may run in another process or on another machine."""
         ...
 
-    def families(self, signatures: Path, config: DedupConfig, rows: Rows) -> Rows:
-        """As ``herd.corpus.dedup.families``, of signatures in a file of NumPy's."""
+    def families(self, signatures: Sequence[Path], earlier: Rows, rows: Rows, config: DedupConfig) -> tuple[Rows, Rows]:
+        """As ``herd.corpus.dedup.families_against``, of files of signatures, their rows numbered one after another."""
         ...
 
 
@@ -64,9 +65,9 @@ class LocalEngine:
         with workers(self._processes, "curate") as pool:
             yield from pool.map(function, items)
 
-    def families(self, signatures: Path, config: DedupConfig, rows: Rows) -> Rows:
-        """The families, one partition of a band's buckets in memory at a time."""
-        return families(StoredSignatures(signatures), config, rows, signatures.parent)
+    def families(self, signatures: Sequence[Path], earlier: Rows, rows: Rows, config: DedupConfig) -> tuple[Rows, Rows]:
+        """The families, one partition of a band's buckets in memory at a time, the rest beside the last file."""
+        return families_against(JoinedSignatures(signatures), earlier, rows, config, signatures[-1].parent)
 
 
 @contextmanager

@@ -85,15 +85,16 @@ class Index:
         shape = (self.documents, found["dedup"]["permutations"])
         try:
             sizes = {name: pq.read_metadata(self.place / f"{name}.parquet").num_rows for name in ("documents", "lines")}
-            whole = self.signatures().shape == shape and sizes["documents"] == self.documents
+            whole = StoredSignatures(self.signatures).shape == shape and sizes["documents"] == self.documents
         except (OSError, ValueError, pa.ArrowInvalid) as error:
             raise HerdError(f"{self.place}: not readable as an index ({error})") from None
         if not whole:
             raise HerdError(f"{self.place}: not whole: it should hold {self.documents:,} documents and signatures")
 
-    def signatures(self) -> StoredSignatures:
-        """The signatures, of shape (documents, permutations)."""
-        return StoredSignatures(self.place / "signatures.npy")
+    @property
+    def signatures(self) -> Path:
+        """The file of the signatures, of shape (documents, permutations)."""
+        return (self.place / "signatures.npy").resolve()
 
     def ids(self) -> Iterator[pa.RecordBatch]:
         """``id`` and ``kept`` of the documents, some at a time."""

@@ -134,19 +134,13 @@ def _word_counts(work: Path) -> Iterator[WordCounts]:
 def find_families(
     config: PrepareConfig, work: Path, ledger: Ledger, engine: Engine, past: Past
 ) -> tuple[NDArray[np.int64], dict[int, Known]]:
-    """Near-duplicate families of the living documents, the others alone in theirs; and which are known from ``past``.
-
-    Where there is a past, this machine looks for both.
-    """
+    """Near-duplicate families of the living documents, the others alone in theirs; and which ``past`` knows."""
     path = work / "signatures.npy"
     parts = (np.load(part) for part in sorted(work.glob("signatures-*.npy")))
     write_signatures(path, parts, (len(ledger.ids), config.dedup.permutations))
     family = np.arange(len(ledger.ids))
     living = np.flatnonzero(ledger.alive)
-    if not past:
-        family[living] = living[engine.families(path.resolve(), config.dedup, living)]
-        return family, {}
-    own, known = past.families(path, config.dedup, living, work / "buckets")
+    own, known = past.families(path.resolve(), config.dedup, living, engine)
     family[living] = living[own]
     return family, {int(living[place]): found for place, found in known.items()}
 

@@ -7,7 +7,7 @@ They are read instead of mapped: what was touched of a mapped file counts as the
 needs it for something else, so that it would grow with the corpus for whoever watches or limits it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -60,6 +60,26 @@ class StoredSignatures:
                 file.seek(self._start + row * part.strides[0])
                 if file.readinto(part.data) != part.nbytes:
                     raise OSError(f"{self._path}: ended early")
+        return found
+
+
+class JoinedSignatures:
+    """The signatures of several files as one table, the rows of one file after those of another."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._parts = [StoredSignatures(path) for path in paths]
+        self._starts = np.cumsum([0, *map(len, self._parts)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, rows: Rows) -> Signatures:
+        """Some signatures, of whatever files."""
+        found = np.empty((len(rows), self._parts[0].shape[1]), dtype=np.uint32)
+        home = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(home).tolist():
+            here = home == number
+            found[here] = self._parts[number][rows[here] - self._starts[number]]
         return found
 
 

@@ -9,11 +9,10 @@ What the new snapshot keeps is what it would keep if all were curated in one run
   survivor gave way to a newer page counts no more, since nothing of it is in a corpus;
 - a line is frequent by its documents in all snapshots, and no new document keeps one that an earlier one holds.
 
-Buckets of both sides are spread over files by their digest.  One of them is in memory at a time, and a few numbers for
-each new document; earlier ones are streamed.
+Near-duplicates are looked for where the engine computes, addresses and lines where the command runs.  In memory are a
+few numbers for each new document, one for each earlier one, and what the engine holds of both (see ``dedup``).
 """
 
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,16 +23,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from herd.corpus.dedup import Buckets, DedupConfig, Forest, are_alike, candidates
+from herd.corpus.dedup import NOWHERE, DedupConfig
+from herd.corpus.engine import Engine
 from herd.corpus.index import Address, Index
 from herd.corpus.lines import LineCounts
-from herd.corpus.signatures import Rows, Signatures, StoredSignatures
+from herd.corpus.signatures import Rows
 from herd.corpus.words import Hashes, hash_text
 
 KNOWN_ADDRESS = "an earlier snapshot has this address"
 KNOWN_TEXT = "a near-duplicate of an earlier snapshot stays"
-_ROWS_AT_A_TIME = 1 << 14
-_NOBODY = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -87,27 +85,19 @@ class Past:
         ]
         return {row: found for row, (_, found) in newest.items() if row not in stay}
 
-    def families(self, signatures: Path, config: DedupConfig, rows: Rows, work: Path) -> tuple[Rows, dict[int, Known]]:
+    def families(
+        self, signatures: Path, config: DedupConfig, rows: Rows, engine: Engine
+    ) -> tuple[Rows, dict[int, Known]]:
         """The families of the new snapshot's ``rows``, and of the known ones the earlier document that they go for.
 
-        The families are as in ``dedup.families``; a key of the dictionary is a position in ``rows``.  ``work`` is a
-        directory that this call makes and removes.
+        The families are as in ``dedup.families``; a key of the dictionary is a position in ``rows``.
         """
-        table = _Table([*(index.signatures() for index in self.indexes), StoredSignatures(signatures)])
-        counting = [self._counting(number) + start for number, start in enumerate(table.starts[:-1].tolist())]
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        buckets = Buckets(work, config)
-        for part in (*counting, rows + table.starts[-1]):
-            buckets.add(table, part, part)
-        found = _Families(table, rows, config.similarity)
-        for pairs in _outward(buckets, int(table.starts[-1])):
-            found.compare(pairs)
-        shutil.rmtree(work)
-        family = found.forest.firsts()
-        met = found.met_by_family(family)
-        places = np.flatnonzero(met != _NOBODY)
-        names = self._names(np.unique(met[places]), table.starts)
+        starts = np.cumsum([0, *(index.documents for index in self.indexes)])
+        earlier = [self._counting(number) + starts[number] for number in range(len(self.indexes))]
+        files = [*(index.signatures for index in self.indexes), signatures]
+        family, met = engine.families(files, np.concatenate([rows[:0], *earlier]), rows + starts[-1], config)
+        places = np.flatnonzero(met != NOWHERE)
+        names = self._names(np.unique(met[places]), starts)
         return family, {place: names[number] for place, number in zip(places.tolist(), met[places], strict=True)}
 
     def count_lines(self, counts: LineCounts) -> None:
@@ -156,62 +146,3 @@ def _common(keys: Hashes, rows: Rows, others: Hashes) -> Iterator[tuple[int, int
     place = np.minimum(np.searchsorted(keys, others), len(keys) - 1)
     for at in np.flatnonzero(keys[place] == others).tolist():
         yield int(rows[place[at]]), at
-
-
-def _outward(buckets: Buckets, first: int) -> Iterator[Rows]:
-    """The pairs of rows that must be compared and of which the second is ``first`` or one after it."""
-    for members, keys in buckets:
-        meeting = np.isin(keys, keys[members >= first])
-        for pairs in candidates(members[meeting], keys[meeting]):
-            yield pairs[pairs[:, 1] >= first]
-
-
-class _Table:
-    """Signatures of several files as one table, the rows of one file after those of another."""
-
-    def __init__(self, parts: Sequence[StoredSignatures]) -> None:
-        self._parts = parts
-        self.starts = np.cumsum([0, *(len(part) for part in parts)])[:-1]
-
-    def __len__(self) -> int:
-        return sum(len(part) for part in self._parts)
-
-    def __getitem__(self, rows: Rows) -> Signatures:
-        found = np.empty((len(rows), self._parts[0].shape[1]), dtype=np.uint32)
-        home = np.searchsorted(self.starts, rows, side="right") - 1
-        for number in np.unique(home).tolist():
-            here = home == number
-            found[here] = self._parts[number][rows[here] - self.starts[number]]
-        return found
-
-
-class _Families:
-    """What is known of the new rows: their families among themselves, and the first earlier row that each is like."""
-
-    def __init__(self, table: _Table, rows: Rows, similarity: float) -> None:
-        self._table, self._rows, self._similarity = table, rows + table.starts[-1], similarity
-        self.forest = Forest(len(rows))
-        self._met = np.full(len(rows), _NOBODY, dtype=np.int64)
-
-    def compare(self, pairs: Rows) -> None:
-        """Compares pairs of rows of which the second is new, where that could tell something."""
-        place = np.searchsorted(self._rows, pairs)
-        new = pairs[:, 0] >= self._table.starts[-1]
-        among, outward = pairs[new], place[new]
-        unknown = self.forest.are_apart(outward)
-        self.forest.join(outward[unknown][self._alike(among[unknown])])
-        earlier, own = pairs[~new], place[~new, 1]
-        useful = earlier[:, 0] < self._met[own]
-        earlier, own = earlier[useful], own[useful]
-        found = self._alike(earlier)
-        np.minimum.at(self._met, own[found], earlier[found, 0])
-
-    def _alike(self, pairs: Rows) -> NDArray[np.bool_]:
-        return are_alike(self._table, pairs, self._similarity)
-
-    def met_by_family(self, family: Rows) -> Rows:
-        """For each new row the first earlier row that its family is like, a number above all where there is none."""
-        first = np.full(len(family), _NOBODY, dtype=np.int64)
-        np.minimum.at(first, family, self._met)
-        found: Rows = first[family]
-        return found

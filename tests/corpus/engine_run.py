@@ -1,6 +1,7 @@
 """Curates on an engine in a process of its own: ``python engine_run.py daft|ray PAGES OUT``; ``OUT/done`` comes last.
 
-With ``ray`` two nodes of one processor each are started on this machine.  ``done`` says where the work was done.
+``PAGES/newer`` are then curated against ``PAGES/local``, to ``OUT/newer``.  With ``ray`` two nodes of one processor
+each are started on this machine.  ``done`` says where the work was done.
 """
 
 import json
@@ -30,13 +31,15 @@ def start_cluster() -> str:
 
 
 def main() -> None:
-    """Runs one curation in many small portions."""
+    """Runs two curations in many small portions."""
     kind, pages, out = sys.argv[1:]
     settings = EngineConfig(kind=kind, address=start_cluster() if kind == "ray" else None)  # type: ignore[arg-type]
     module._PORTION_CHARACTERS = 20_000
     config = CurateConfig(engine=settings, workers=2)
     Path(out).mkdir()
     curate(config, Path(pages), Path(out), Progress.silent(), Path(pages) / "exam.jsonl")
+    (Path(out) / "newer").mkdir()
+    curate(config, Path(pages) / "newer", Path(out) / "newer", Progress.silent(), against=(Path(pages) / "local",))
     with open_engine(settings, 2) as engine:
         places = list(engine.map(where, range(12)))
     (Path(out) / "done").write_text(json.dumps({"driver": os.getpid(), "places": places}))

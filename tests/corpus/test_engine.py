@@ -16,11 +16,12 @@ import pytest
 from pydantic import ValidationError
 
 from herd.corpus.curate import CurateConfig, curate
-from herd.corpus.dedup import DedupConfig, families
+from herd.corpus.dedup import NOWHERE, DedupConfig, families
 from herd.corpus.engine import EngineConfig, LocalEngine, open_engine
+from herd.corpus.pages import Page
 from herd.foundation.errors import HerdError
 from herd.foundation.progress import Progress
-from tests.corpus.test_curate import LEAK, artifact, some_pages
+from tests.corpus.test_curate import LEAK, _page, _prose, artifact, some_pages
 
 ROOT = Path(__file__).parents[2]
 needs_daft = pytest.mark.skipif(find_spec("daft") is None, reason="the extra cluster is not installed")
@@ -31,7 +32,15 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra clust
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = artifact(tmp_path_factory.mktemp("engine"), some_pages())
     (place / "exam.jsonl").write_text(json.dumps({"question": LEAK}) + "\n")
+    artifact(place / "newer", _newer_pages())
     return place
+
+
+def _newer_pages() -> list[Page]:
+    """Pages of their own, two of them alike, and such as the earlier snapshot has in its own words or nearly so."""
+    pages = [_page(f"q{n}", _prose(100 + n), date="2024-05-01") for n in range(20)]
+    pages += [_page("q5-again", f"{_prose(105)} So it ends."), _page("p7-again", f"{_prose(7)} Copied with love.")]
+    return [*pages, _page("p8", _prose(200), date="2024-05-01"), _page("p8-again", f"{_prose(8)} The old one.")]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +48,8 @@ def local(pages: Path) -> Path:
     out = pages / "local"
     out.mkdir()
     curate(CurateConfig(workers=1), pages, out, Progress.silent(), pages / "exam.jsonl")
+    (out / "newer").mkdir()
+    curate(CurateConfig(workers=1), pages / "newer", out / "newer", Progress.silent(), against=(out,))
     return out
 
 
@@ -52,17 +63,26 @@ def test_every_engine_makes_the_same_corpus(kind: str, nodes: int, pages: Path, 
     line = [sys.executable, str(Path(__file__).parent / "engine_run.py"), kind, str(pages), str(out)]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=280)
     assert (out / "done").exists(), done.stderr[-3000:]
-    for name in ("documents", "heldout"):
-        assert pq.read_table(out / name).to_pylist() == pq.read_table(local / name).to_pylist()
-    rejects = [pq.read_table(place / "rejects").sort_by("id").to_pylist() for place in (out, local)]
-    assert rejects[0] == rejects[1]
-    stats = [json.loads((place / "stats.json").read_text()) for place in (out, local)]
-    for step in stats[0]["funnel"] + stats[1]["funnel"]:
-        del step["seconds"]
-    assert stats[0] == stats[1]
+    _are_the_same(out, local)
+    _are_the_same(out / "newer", local / "newer")
+    reasons = pq.read_table(local / "newer" / "rejects")["reason"].to_pylist()
+    assert sum(reason.startswith("a near-duplicate of an earlier snapshot stays") for reason in reasons) == 1
     told = json.loads((out / "done").read_text())
     assert told["driver"] not in told["places"]
     assert len(set(told["places"])) >= nodes
+
+
+def _are_the_same(one: Path, other: Path) -> None:
+    for name in ("documents", "heldout"):
+        assert pq.read_table(one / name).to_pylist() == pq.read_table(other / name).to_pylist()
+    rejects = [pq.read_table(place / "rejects").sort_by("id").to_pylist() for place in (one, other)]
+    assert rejects[0] == rejects[1]
+    stats = [json.loads((place / "stats.json").read_text()) for place in (one, other)]
+    for step in stats[0]["funnel"] + stats[1]["funnel"]:
+        del step["seconds"]
+    assert stats[0] == stats[1]
+    for name in ("families.jsonl", "index/signatures.npy", "index/superseded.jsonl"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
 @needs_daft
@@ -74,15 +94,22 @@ def test_families_are_the_same_in_small_and_in_huge_buckets(tmp_path: Path) -> N
     changed = chance.random(signatures.shape) < chance.uniform(0, 0.3, (3000, 1))
     signatures[changed] = chance.integers(0, 1 << 32, changed.sum(), dtype=np.uint32)
     np.save(tmp_path / "signatures.npy", signatures)
+    files = [tmp_path / "old.npy", tmp_path / "new.npy"]
+    for file, part in zip(files, (signatures[:1500], signatures[1500:]), strict=True):
+        np.save(file, part)
     rows = np.sort(chance.choice(3000, 2000, replace=False))
     expected = families(signatures, DedupConfig(), rows)
     assert 1000 < len(np.unique(expected)) < 1300
     with open_engine(EngineConfig(kind="daft"), 2) as engine:
-        found = engine.families(tmp_path / "signatures.npy", DedupConfig(), rows)
-        alone = engine.families(tmp_path / "signatures.npy", DedupConfig(), rows[:1])
-        none = engine.families(tmp_path / "signatures.npy", DedupConfig(), rows[:0])
-    assert found.tolist() == expected.tolist()
-    assert (alone.tolist(), none.tolist()) == ([0], [])
+        found = engine.families([tmp_path / "signatures.npy"], rows[:0], rows, DedupConfig())
+        alone = engine.families([tmp_path / "signatures.npy"], rows[:0], rows[:1], DedupConfig())
+        none = engine.families([tmp_path / "signatures.npy"], rows[:0], rows[:0], DedupConfig())
+        halves = engine.families(files, rows[:1200], rows[1200:], DedupConfig())
+    assert found[0].tolist() == expected.tolist()
+    assert (alone[0].tolist(), none[0].tolist()) == ([0], [])
+    here = LocalEngine(1).families(files, rows[:1200], rows[1200:], DedupConfig())
+    assert [part.tolist() for part in halves] == [part.tolist() for part in here]
+    assert (halves[1] < NOWHERE).sum() > 300
 
 
 @needs_daft

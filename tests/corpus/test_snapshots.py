@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from herd.corpus.curate import CurateConfig, curate
 from herd.corpus.dedup import DedupConfig, families
+from herd.corpus.engine import LocalEngine
 from herd.corpus.index import Index, IndexWriter
 from herd.corpus.lines import LineCounts, LinesConfig, frequent_lines
 from herd.corpus.pages import Page
@@ -68,7 +69,7 @@ def test_families_are_those_of_one_run_over_all(
     for partitions in (1, 5):
         config = SMALL.model_copy(update={"partitions": partitions})
         past = Past.open(corpora, config)
-        family, known = past.families(place / "new.npy", config, np.arange(len(new)), place / "work")
+        family, known = past.families(place / "new.npy", config, np.arange(len(new)), LocalEngine(1))
         found[partitions] = family.tolist(), known
         for row in range(len(new)):
             assert (row in known) == (expected[first + row] < first)
@@ -230,7 +231,7 @@ def test_partitions_and_an_interruption_change_nothing(
     out.mkdir()
     pages = artifact(tmp_path, _new())
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
-        patch.setattr("herd.corpus.snapshots._Families.met_by_family", _die)
+        patch.setattr("herd.corpus.dedup.Families.result", _die)
         curate(config, pages, out, Progress.silent(), against=(first,))
     curate(config, pages, out, Progress.silent(), against=(first,))
     for folder in ("documents", "heldout", "rejects"):
@@ -255,8 +256,7 @@ def test_what_is_taken_down_leaves_the_index_too(tmp_path: Path, first: Path) ->
     assert gone not in left
     assert not any(gone.encode() in path.read_bytes() for path in (out / "index").iterdir())
     place = [name for batch in before.ids() for name in batch["id"].to_pylist()].index(left[-1])
-    last = index.signatures()[np.array([len(left) - 1])]
-    assert last.tolist() == before.signatures()[np.array([place])].tolist()
+    assert np.load(index.signatures)[-1].tolist() == np.load(before.signatures)[place].tolist()
     again = _curate(tmp_path / "again", [_page("copy-of-p7", 7), _page("r", 300)], (out,))
     assert "rule" not in _of(again, "copy-of-p7")
 
