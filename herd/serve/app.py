@@ -169,7 +169,8 @@ async def _read_body(request: Request, kind: type[Body]) -> Body:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in problem["loc"])
-        message = f"{place}: {problem['msg']}" if place else problem["msg"]
+        why = problem["msg"].removeprefix("Value error, ")
+        message = f"{place}: {why}" if place else why
         raise ApiError(400, message, "invalid_value", place or None) from None
     except (ValueError, RecursionError):
         raise ApiError(400, "the request is not JSON", "invalid_json") from None

@@ -14,12 +14,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from herd.guard.classifier import Verdict
+from herd.guard.classifier import WINDOW_CHARACTERS, Verdict
 from herd.guard.policy import GuardItem, Kind
 
 SPAN_CHARACTERS = 120
-# Of the text that was shown already, as much as the guard reads in one window.
-_CONTEXT_CHARACTERS = 280
+# Of the text that was shown already, as much as the guard reads in one window with a new span.
+_CONTEXT_CHARACTERS = WINDOW_CHARACTERS - SPAN_CHARACTERS
 _SENTENCE_END = re.compile(r"[.!?]\s|\n")
 _REMEMBERED = 4096
 

@@ -7,9 +7,9 @@ asked for.
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from herd.foundation.errors import HerdError
 from herd.infer.calls import call_grammar
@@ -32,7 +32,13 @@ class ApiError(Exception):
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-class JsonSchema(BaseModel):
+class _Shape(BaseModel):
+    """A part of a request; fields that Herd does not know are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class JsonSchema(_Shape):
     """A named schema that the answer must validate against."""
 
     name: str
@@ -41,40 +47,34 @@ class JsonSchema(BaseModel):
     description: str | None = None
 
 
-class ResponseFormat(BaseModel):
+class ResponseFormat(_Shape):
     """Free text, any JSON object, or JSON of a schema."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(_Shape):
     """Whether a last chunk tells the usage."""
 
     include_usage: bool = False
 
 
-class FunctionName(BaseModel):
+class FunctionName(_Shape):
     """The function that a choice of tool names."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
 
 
-class NamedTool(BaseModel):
+class NamedTool(_Shape):
     """The one function that has to be called."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["function"]
     function: FunctionName
 
 
-class ChatRequest(BaseModel):
-    """The body of ``POST /v1/chat/completions``; unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid")
+class ChatRequest(_Shape):
+    """The body of ``POST /v1/chat/completions``."""
 
     model: str
     messages: list[dict[str, Any]] = Field(min_length=1, max_length=256)
@@ -104,6 +104,14 @@ class ChatRequest(BaseModel):
         if isinstance(stop, list) and (len(stop) > 4 or not all(stop)):
             raise ValueError("stop takes up to four strings, none of them empty")
         return stop or None
+
+    @model_validator(mode="after")
+    def _asks_for_no_more_than_it_gets(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs to be true")
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options needs stream to be true")
+        return self
 
     @property
     def offered(self) -> list[dict[str, Any]]:
@@ -151,10 +159,8 @@ class ChatRequest(BaseModel):
         return Grammar.json_schema(wanted.json_schema.schema_)
 
 
-class ConverseRequest(BaseModel):
+class ConverseRequest(_Shape):
     """What the chat page sends: the conversation so far."""
-
-    model_config = ConfigDict(extra="forbid")
 
     messages: list[dict[str, Any]] = Field(min_length=1, max_length=256)
 

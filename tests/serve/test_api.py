@@ -176,6 +176,10 @@ NONSENSE = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type
         (body(messages=[{"role": "user", "content": "x" * 600}]), 400, "context_length_exceeded", "context has 512"),
         (b" " * (1 << 20) + b"{}", 413, "request_too_large", "longer than"),
         (body(response_format=NONSENSE), 400, "invalid_value", "schema"),
+        (body(response_format={"type": "json_object", "strict": True}), 400, "invalid_value", "response_format.strict"),
+        (body(top_logprobs=2), 400, "invalid_value", "top_logprobs needs logprobs to be true"),
+        (body(stream_options={"include_usage": True}), 400, "invalid_value", "stream_options needs stream"),
+        (body(stop=["a", ""]), 400, "invalid_value", "stop: stop takes up to four strings"),
         (body(tool_choice="required"), 400, "invalid_value", "asks for a call, but tools holds no tool"),
         (body(tool_choice=NAMED, tools=[SEARCH]), 400, "invalid_value", "holds no function 'python'"),
         (
