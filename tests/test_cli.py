@@ -169,8 +169,8 @@ def test_nothing_to_work_on_is_named(shell: Shell, shop: Path) -> None:
         ("tokenizer", "none"): "none/documents: the corpus is empty",
         ("tasks", "empty"): "empty/passages.parquet: there is no such file",
         ("tokenize", "nowhere", "empty"): "nowhere: there is no such file or directory (corpus of herd tokenize)",
-        ("sft", "empty", "empty"): "empty/config.json: there is no such file",
-        ("average", "empty"): "empty/config.json: there is no such file",
+        ("sft", "empty", "empty"): "empty: is no model, it holds no config.json",
+        ("average", "empty"): "empty: is no model, it holds no config.json",
     }
     for line, sentence in lines.items():
         assert sentence in refused(shell(*line, "--out", "new"))

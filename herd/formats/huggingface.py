@@ -72,7 +72,10 @@ def save_model(
     out.mkdir(parents=True, exist_ok=True)
     tensors = {name: parameter.detach().to("cpu", dtype).contiguous() for name, parameter in _parameters(model)}
     with atomic_path(out / WEIGHTS) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors makes files that only their owner can read
         save_file(tensors, temporary, metadata={"format": "pt"})
+        temporary.chmod(mode)
     if tokenizer_dir is not None:
         copy_tokenizer(tokenizer_dir, out)
     stored = next(iter(tensors.values())).dtype

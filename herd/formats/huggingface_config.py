@@ -53,6 +53,8 @@ def _scaling_to_json(scaling: RopeScaling) -> dict[str, Any]:
 def read_config(path: Path) -> dict[str, Any]:
     """The raw ``config.json`` of a model directory; a missing one, or another architecture's, is a ``HerdError``."""
     file = path / "config.json"
+    if not file.exists():
+        raise HerdError(f"{path}: is no model, it holds no config.json")
     raw = read_json(file)
     if not isinstance(raw, dict):
         raise HerdError(f"{file}: is not a JSON object")

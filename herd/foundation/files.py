@@ -94,6 +94,8 @@ def read_jsonl(path: Path) -> Iterator[Any]:
     """Yields the values of a JSONL file; a broken line is a ``HerdError`` with its number."""
     try:
         source = path.open("rb")
+    except FileNotFoundError:
+        raise HerdError(f"{path}: there is no such file") from None
     except OSError as error:
         raise HerdError(f"{path}: not readable ({error.strerror})") from None
     with source:

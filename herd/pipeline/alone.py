@@ -105,9 +105,9 @@ def _is_free(stage: Stage, digests: dict[str, str], known: dict[str, str], out: 
         return True
     existing = Manifest.read(out) if out.is_dir() else None
     if existing is None:
-        raise HerdError(f"{out}: is already there and was not made by Herd; name another place with --out")
+        raise HerdError(f"{out}: is already there and was not made by Herd; name another place")
     reason = reason_to_run(stage, existing, digests, known, out)
     if reason is None:
         return False
     why = reason.removeprefix("again, since ")
-    raise HerdError(f"{out}: holds the result of another call ({why}); remove it, or name another place with --out")
+    raise HerdError(f"{out}: holds the result of another call ({why}); remove it, or name another place")

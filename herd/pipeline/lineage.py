@@ -24,6 +24,8 @@ def ancestors(artifact: Path) -> Iterator[Ancestor]:
     """Yields ``artifact`` and everything that it was made from, depth first; each artifact's own inputs come once."""
     directory = artifact.resolve()
     manifest = Manifest.read(directory)
+    if not artifact.exists():
+        raise HerdError(f"{artifact}: there is no such directory")
     if manifest is None:
         raise HerdError(f"{artifact}: not a finished artifact of a run, it holds no manifest.json")
     yield from _walk(directory, "", 0, None, set())

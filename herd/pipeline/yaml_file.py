@@ -160,7 +160,7 @@ def _sentence(kind: type[BaseModel], file: str, places: dict[Key, str], error: V
     elif problem["type"] == "missing":
         message = "the key is missing"
     else:
-        message = problem["msg"].removeprefix("Value error, ")
+        message = problem["msg"].removeprefix("Value error, ").replace(" after validation", "")
         message = message[:1].lower() + message[1:]
     return f"{place}: {_dotted(key)}: {message}" if key else f"{place}: {message}"
 

@@ -274,13 +274,13 @@ def _grid(layout: Layout) -> Layout:
 
 def describe_training(report: dict[str, Any]) -> str:
     """The plan in words, for a terminal."""
-    layout, goodput = report["layout"], report["goodput"]
+    layout, goodput, batches = report["layout"], report["goodput"], report["micro_batches"]
     degrees = ", ".join(f"{name} {layout[name]}" for name in ("tp", "cp", "pp", "dp"))
     lines = [
         f"{report['model']} ({report['parameters']:,} parameters) on {report['gpus']:,} {report['machine']}, "
         f"as {report['stack']} runs it",
-        f"layout   {degrees}; {report['micro_batches']} micro-batches of {layout['micro_batch']} x {layout['seq']} "
-        f"tokens, recompute {layout['recompute']}, {layout['precision']}",
+        f"layout   {degrees}; {batches} micro-batch{'' if batches == 1 else 'es'} of {layout['micro_batch']} x "
+        f"{layout['seq']} tokens, recompute {layout['recompute']}, {layout['precision']}",
         f"why      {report['why']}",
     ]
     if report["runner_up"]:

@@ -104,6 +104,6 @@ def _mix(mix: Mapping[str, Any]) -> dict[str, Any] | None:
     domains = sorted({domain for row in shown.values() for domain in row})
     return {
         "shares": {name: dict(sorted(row.items())) for name, row in shown.items() if row},
-        "colours": dict(zip(domains, figures.COLOURS * 9, strict=False)),
+        "colours": figures.colours_of(domains),
         "notes": mix.get("notes", []),
     }

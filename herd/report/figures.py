@@ -5,7 +5,8 @@ Lines and letters take the page's own colours, so that a drawing is right on lig
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -48,6 +49,11 @@ _SHORT = EngFormatter(sep="")
 _PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.0f}%")
 
 
+def colours_of(names: Iterable[str]) -> dict[str, str]:
+    """A colour for every name, in order; the first ones come again where there are more names."""
+    return dict(zip(names, cycle(COLOURS), strict=False))
+
+
 def _figure(width: float = 8.2, height: float = 3.4) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
@@ -81,7 +87,7 @@ def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -
     curves = {name: [line for line in lines if line["loss"] is not None] for name, lines in curves.items()}
     with mpl.rc_context(_STYLE):
         figure, axes = _figure()
-        for (name, lines), colour in zip(curves.items(), COLOURS * 3, strict=False):
+        for (name, lines), colour in zip(curves.items(), cycle(COLOURS), strict=False):
             tokens = np.array([line["tokens"] for line in lines], dtype=float)
             loss = np.array([line["loss"] for line in lines], dtype=float)
             width = max(len(loss) // 40, 1)
@@ -105,7 +111,7 @@ def isoflops(runs: Sequence[Mapping[str, float]], parabolas: Sequence[Mapping[st
     with mpl.rc_context(_STYLE):
         figure, axes = _figure(height=3.8)
         losses = [run["loss"] for run in runs]
-        for colour, budget in zip(COLOURS * 3, sorted({run["budget"] for run in runs}), strict=False):
+        for budget, colour in zip(sorted({run["budget"] for run in runs}), cycle(COLOURS), strict=False):
             points = [run for run in runs if run["budget"] == budget]
             tokens = np.array([point["tokens"] for point in points])
             label = f"{scientific(budget)} FLOPs"
@@ -180,7 +186,7 @@ def comparison(measures: Mapping[str, Mapping[str, Interval]], title: str) -> Ma
     with mpl.rc_context(_STYLE | {"axes.grid.axis": "x", "axes.spines.left": False}):
         figure, axes = _figure(height=0.9 + 0.15 * len(measures) * (len(names) + 1))
         step = 1 / (len(names) + 1)
-        for colour, (number, name) in zip(COLOURS, enumerate(names), strict=False):
+        for (number, name), colour in zip(enumerate(names), cycle(COLOURS), strict=False):
             label: str | None = name
             for place, rows in enumerate(measures.values()):
                 if (row := rows.get(name)) is None:

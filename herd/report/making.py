@@ -37,10 +37,9 @@ def mix(run: Run) -> dict[str, Any] | None:
     if not shown and not tokenizer:
         return None
     domains = sorted({domain for row in shown.values() for domain in row})
-    colours = dict(zip(domains, figures.COLOURS * 3, strict=False))
     return {
         "shares": shown,
-        "colours": colours,
+        "colours": figures.colours_of(domains),
         "notes": corpus.get("notes", []),
         "vocabulary": tokenizer.get("vocab_size"),
         "compression": tokenizer.get("compression", {}),

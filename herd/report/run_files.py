@@ -110,7 +110,9 @@ def batches(shard: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Re
 
 def open_run(path: Path) -> Run:
     """The run in ``path``; a directory without a finished stage is a ``HerdError``."""
+    if not path.exists():
+        raise HerdError(f"{path}: there is no such directory")
     run = Run(path)
     if not run.stages:
-        raise HerdError(f"{path}: holds no finished stage of a run")
+        raise HerdError(f"{path}: is neither a corpus nor a run with a finished stage")
     return run

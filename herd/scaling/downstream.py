@@ -161,6 +161,8 @@ def read_models(path: Path) -> list[Model]:
             if missing:
                 raise HerdError(f"{path}: the column {missing[0]} is missing; needed are {', '.join(COLUMNS)}")
             return [_model(row, f"{path}, line {rows.line_num}") for row in rows]
+    except FileNotFoundError:
+        raise HerdError(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise HerdError(f"{path}: not readable ({error})") from None
 

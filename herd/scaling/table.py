@@ -50,6 +50,8 @@ def read_table(path: Path, only: Sequence[str] = ()) -> Table:
                 for row in rows
                 if all((row[name] or "").strip() == value for name, value in wanted)
             ]
+    except FileNotFoundError:
+        raise HerdError(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise HerdError(f"{path}: not readable ({error})") from None
     if not chosen:

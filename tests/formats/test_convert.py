@@ -258,7 +258,7 @@ def test_mistakes_on_the_command_line(hf: Path, reward: Path, tmp_path: Path, mo
     (tmp_path / "empty").mkdir()
     assert "nowhere: there is no such file" in refused("nowhere", "out", "--to", "hf")
     assert "nowhere: there is no such file" in refused("nowhere", "out.gguf", "--to", "gguf")
-    assert "empty/config.json: there is no such file" in refused("empty", "out", "--to", "meta")
+    assert "empty: is no model, it holds no config.json" in refused("empty", "out", "--to", "meta")
     assert "--type: hf is not written as 'q8_0'; the types are f32, bf16, f16" in refused(
         hf, "out", "--to", "hf", "--type", "q8_0"
     )
@@ -333,7 +333,7 @@ def test_half_written_directories_are_named(hf: Path, tmp_path: Path, monkeypatc
     index.write_text(json.dumps({"weight_map": raw["weight_map"] | {"lm_head.weight": "../outside"}}))
     assert "'../outside', which is not a file's name" in refused("cut", "out", "--to", "meta")
     (tmp_path / "cut" / "config.json").unlink()
-    assert "cut/config.json: there is no such file" in refused("cut", "out", "--to", "meta")
+    assert "cut: is no model, it holds no config.json" in refused("cut", "out", "--to", "meta")
     assert [file.name for file in tmp_path.iterdir()] == ["cut"]
 
 

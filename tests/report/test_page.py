@@ -166,7 +166,7 @@ def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(HerdError, match="holds no finished stage"):
+    with pytest.raises(HerdError, match="is neither a corpus nor a run"):
         write_report(tmp_path)
 
 
