@@ -152,6 +152,8 @@ class _Bench:
         place = self.out / "parts" / f"{name.replace(' ', '-')}.json"
         if not place.exists():
             self.progress.say(f"evaluating {name}")
+            if self.guard is not None:
+                self.guard.engine.forget()  # a part's FLOPs must not tell what this process measured before it
             write_json(place, asdict(measure()))
         self.parts[name] = _Part(**read_json(place))
 

@@ -205,6 +205,12 @@ class Engine:
         if group is not None:
             self._scheduler.cancel(group)
 
+    def forget(self) -> None:
+        """Drops what earlier requests left in the cache: the next ones cost what they would cost a new engine."""
+        if self.busy:
+            raise HerdError("the engine is busy with submitted requests; what they share cannot be forgotten")
+        self._scheduler.pool.forget()
+
     @property
     def busy(self) -> bool:
         """Whether a submitted request waits or runs."""

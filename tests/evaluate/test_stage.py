@@ -1,6 +1,7 @@
 """The whole stage on a miniature run: its files, its intervals, and that scores do not depend on batch or order."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from herd.evaluate.suite import SuiteConfig, chat_runner, measures, plain_runner
 from herd.foundation.errors import HerdError
 from herd.foundation.files import write_jsonl
 from herd.foundation.progress import Progress
+from herd.guard.classifier import Guard, GuardSettings
+from herd.guard.policy import PolicyConfig
 from herd.infer.engine import Engine, EngineConfig
 from herd.tasks.solve import solve
 from herd.tasks.task import Task, read_tasks
@@ -134,6 +137,18 @@ def test_the_flops_of_all_models_are_counted(evaluated: Path) -> None:
     parts = [json.loads(path.read_text()) for path in (evaluated / "parts").iterdir()]
     assert sum(part["flops"] > 0 for part in parts) == 2  # the baselines compute nothing
     assert json.loads((evaluated / "stats.json").read_text())["flops"] == sum(part["flops"] for part in parts)
+
+
+def test_the_flops_of_a_part_are_the_same_after_whatever_was_measured_before(bench: Bench, tmp_path: Path) -> None:
+    """A killed evaluation goes on in another process, whose guard has judged nothing yet."""
+    guard = Guard(Engine.load(bench.models["chat-tiny"]), GuardSettings.even(PolicyConfig(categories=("S1",)), 0.5))
+    shutil.copytree(bench.models["chat-tiny"], tmp_path / "guard")
+    guard.save_settings(tmp_path / "guard")
+    inputs = Inputs(bench.tasks, bench.index, bench.corpus, guard=tmp_path / "guard")
+    models = dict.fromkeys(("chat-tiny", "chat-again"), bench.models["chat-tiny"])
+    evaluate(_config().model_copy(update={"baselines": False}), models, inputs, tmp_path, Progress.silent())
+    first, second = (json.loads((tmp_path / "parts" / f"{name}.json").read_text())["flops"] for name in models)
+    assert first == second > 0
 
 
 def test_leaks_are_looked_for_in_whatever_form_a_file_has(tmp_path: Path) -> None:

@@ -67,6 +67,18 @@ def test_flops_are_those_of_every_token_that_was_read_once(model: Transformer, m
     assert engine.flops < expected + shape.flops_per_token(read) * 4  # the prompt's full pages are shared
 
 
+def test_what_is_forgotten_costs_as_much_again(make_engine: MakeEngine) -> None:
+    engine, [prompt] = make_engine(), prompts_of(1)
+    engine.score([prompt], [[1]])
+    once = engine.flops
+    engine.forget()
+    engine.score([prompt], [[1]])
+    assert engine.flops == 2 * once
+    engine.submit(Request(prompt, GREEDY))
+    with pytest.raises(HerdError, match="busy"):
+        engine.forget()
+
+
 @pytest.mark.parametrize(
     "options",
     [
