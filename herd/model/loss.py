@@ -39,9 +39,8 @@ def in_product_type(hidden_ME: Tensor, head_VE: Tensor) -> tuple[Tensor, Tensor]
     return hidden_ME.to(dtype), head_VE.to(dtype)
 
 
-def _chunk_log_softmax(hidden_ME: Tensor, head_VE: Tensor) -> Tensor:
-    logits_MV = (hidden_ME @ head_VE.T).float()
-    return torch.log_softmax(logits_MV, dim=-1, out=logits_MV)  # in place: this is the largest tensor there is
+def _chunk_logits(hidden_ME: Tensor, head_VE: Tensor) -> Tensor:
+    return (hidden_ME @ head_VE.T).float()
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
@@ -81,11 +80,14 @@ def _add_chunk(
 
     A function of its own, so that a chunk's logits are gone before those of the next are made.
     """
-    log_probs_MV = _chunk_log_softmax(hidden_ME, head_VE)
-    total = log_probs_MV.gather(1, targets_M1).sum()
+    logits_MV = _chunk_logits(hidden_ME, head_VE)
+    below_M1 = logits_MV.gather(1, targets_M1) - logits_MV.amax(1, keepdim=True)
+    probs_MV = torch.softmax(logits_MV, dim=-1, out=logits_MV)  # in place: this is the largest tensor there is
+    # The most probable token's log p is never far from 0, and from it that of the target is so many logits away.
+    total = (below_M1 + probs_MV.amax(1, keepdim=True).log()).sum()
     if grad_hidden_ME is None and grad_head_VE is None:
         return total
-    grad_MV = log_probs_MV.exp_()  # d(-log p)/d logits = softmax - one at the target
+    grad_MV = probs_MV  # d(-log p)/d logits = softmax - one at the target
     grad_MV.scatter_add_(1, targets_M1, torch.full_like(targets_M1, -1.0, dtype=torch.float32))
     add_gradients(grad_MV.to(hidden_ME.dtype), hidden_ME, head_VE, grad_hidden_ME, grad_head_VE)
     return total
@@ -139,12 +141,14 @@ class _LogProbs(torch.autograd.Function):
 
 
 def _target_log_probs(hidden_ME: Tensor, head_VE: Tensor, targets_M1: Tensor) -> Tensor:
-    return _chunk_log_softmax(hidden_ME, head_VE).gather(1, targets_M1).squeeze(1)
+    logits_MV = _chunk_logits(hidden_ME, head_VE)
+    return torch.log_softmax(logits_MV, dim=-1, out=logits_MV).gather(1, targets_M1).squeeze(1)
 
 
 def _logits_gradient(hidden_ME: Tensor, head_VE: Tensor, targets_M1: Tensor, grad_M1: Tensor) -> Tensor:
     """Gradient of the logits (M, V) for a gradient of each token's log p(target)."""
-    grad_MV = _chunk_log_softmax(hidden_ME, head_VE).exp_().mul_(-grad_M1)
+    logits_MV = _chunk_logits(hidden_ME, head_VE)
+    grad_MV = torch.softmax(logits_MV, dim=-1, out=logits_MV).mul_(-grad_M1)
     grad_MV.scatter_add_(1, targets_M1, grad_M1)
     return grad_MV.to(hidden_ME.dtype)
 
