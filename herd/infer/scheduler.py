@@ -8,6 +8,7 @@ waits a step to read it instead of computing it again.
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from torch import Tensor
@@ -87,7 +88,7 @@ class Scheduler:
         """Lets in what fits, in order."""
         if self._half_admitted is not None and not self._admit_outputs(self._half_admitted):
             return
-        for group in [group for group, _ in zip(self.line.values(), range(_LOOKAHEAD), strict=False)]:
+        for group in list(islice(self.line.values(), _LOOKAHEAD)):
             if group.limit and not self.slots.free:
                 return
             known = self.pool.find(self._sharable(group))
