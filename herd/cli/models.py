@@ -69,13 +69,13 @@ def pretrain(
     from herd.train.stages import PretrainConfig, mesh_of
     from herd.train.stages import pretrain as stage
 
-    settings = read_settings(PretrainConfig, config, overrides)
-    if (shape is None) == (init is None):
-        raise HerdError("pretrain: give either --shape, to begin anew, or --init, to go on from a model")
     inputs = {"tokens": tokens, "tokenizer": tokenizer} | ({"init": init} if init else {})
-    start = init or _shape(str(shape), tokenizer, settings.sequence_length)
     outside = {"shape": shape} if shape else {}
     with launched(patience) as launch:
+        settings = read_settings(PretrainConfig, config, overrides)
+        if (shape is None) == (init is None):
+            raise HerdError("pretrain: give either --shape, to begin anew, or --init, to go on from a model")
+        start = init or _shape(str(shape), tokenizer, settings.sequence_length)
         mesh = mesh_of(launch, tp, cp, pp, dp, replicas, stages, together)
 
         def run(place: Path, progress: "Progress") -> None:
@@ -111,9 +111,9 @@ def sft(
     from herd.align.sft import sft as stage
     from herd.train.parallel.launch import launched
 
-    settings = read_settings(SftConfig, config, overrides)
     inputs = {"base": base, **numbered("dialogues", dialogues)}
     with launched(patience) as launch:
+        settings = read_settings(SftConfig, config, overrides)
 
         def run(place: Path, progress: "Progress") -> None:
             stage(settings, base, dialogues, place, progress, launch, replicas)
@@ -135,9 +135,9 @@ def reward(
     from herd.align.reward import reward as stage
     from herd.train.parallel.launch import launched
 
-    settings = read_settings(RewardConfig, config, overrides)
     inputs = {"base": base, **numbered("preferences", preferences)}
     with launched(patience) as launch:
+        settings = read_settings(RewardConfig, config, overrides)
 
         def run(place: Path, progress: "Progress") -> None:
             stage(settings, base, preferences, place, progress, launch, replicas)
@@ -228,9 +228,9 @@ def dpo(
     from herd.align.dpo import dpo as stage
     from herd.train.parallel.launch import launched
 
-    settings = read_settings(DpoConfig, config, overrides)
     inputs = {"model": model, **numbered("preferences", preferences)}
     with launched(patience) as launch:
+        settings = read_settings(DpoConfig, config, overrides)
 
         def run(place: Path, progress: "Progress") -> None:
             stage(settings, model, preferences, place, progress, launch, replicas)

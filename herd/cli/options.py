@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from herd.foundation.errors import HerdError, Interrupted
+from herd.foundation.errors import HerdError, Interrupted, ToldError
 
 if TYPE_CHECKING:
     from herd.foundation.config import Config
@@ -47,6 +47,8 @@ def refusing(verb: Callable[..., None]) -> Callable[..., None]:
     def told(*arguments: Any, **options: Any) -> None:
         try:
             verb(*arguments, **options)
+        except ToldError:
+            raise SystemExit(2) from None
         except HerdError as error:
             _refuse(str(error))
         except OSError as error:

@@ -14,6 +14,10 @@ class UnfinishedError(HerdError):
     """A trouble on the way; what was done so far is kept, and the same command goes on once it is mended."""
 
 
+class ToldError(HerdError):
+    """A mistake that another process of the same run tells already; this one ends in silence."""
+
+
 class Interrupted(Exception):  # noqa: N818 - it is no error of the work that was interrupted
     """Work that was cut short from outside and goes on where it was with the same command.
 

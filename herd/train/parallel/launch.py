@@ -15,7 +15,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from herd.foundation.errors import HerdError, Interrupted
+from herd.foundation.errors import HerdError, Interrupted, ToldError
 from herd.train.parallel.watch import Watch
 
 _NOTHING = "-"
@@ -85,7 +85,8 @@ def launched(patience: float = 600.0, beat: float = 1.0) -> Iterator[Alone]:
 
     ``patience`` is the time in seconds that one process may keep the others waiting in a collective, ``beat`` the time
     between two signs of life, of which five must be missing before a process counts as dead.  Raises
-    ``Interrupted`` with a sentence that names the process because of which the run ended.
+    ``Interrupted`` with a sentence that names the process because of which the run ended, and ``ToldError`` in place of
+    either where process 0 ended by a ``HerdError``: a mistake that all processes meet is told once.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
@@ -96,13 +97,20 @@ def launched(patience: float = 600.0, beat: float = 1.0) -> Iterator[Alone]:
     launch = _join(count, patience, beat)
     try:
         yield launch
-    except Interrupted:
+        launch.exchange([0.0], "the end of the run")
+    except Interrupted as interruption:
         launch.watch.leave("")
+        if launch.watch.is_told():
+            raise ToldError(str(interruption)) from None
+        raise
+    except HerdError as mistake:
+        launch.watch.leave(str(mistake), refused=True)
+        if launch.watch.is_told(str(mistake)):
+            raise ToldError(str(mistake)) from None
         raise
     except BaseException as error:
         launch.watch.leave(str(error) or type(error).__name__)
         raise
-    launch.exchange([0.0], "the end of the run")
     launch.watch.close()
     dist.destroy_process_group()
 

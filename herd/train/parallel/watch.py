@@ -45,6 +45,8 @@ class Sign:
     collective: str
     left: str | None
     """Why it ended, where it could still say so; empty where it ended because of another."""
+    refused: bool = False
+    """Whether it ended because of a user's mistake, which it tells itself."""
 
 
 class Watch:
@@ -94,11 +96,24 @@ class Watch:
             before = now
         return None
 
-    def leave(self, reason: str) -> None:
+    def leave(self, reason: str, refused: bool = False) -> None:
         """Tells the others why this process ends, if they can be told; no reason where the cause is another process."""
         self.close()
         with suppress(dist.DistError):
-            self._tell(self._store, reason)
+            self._tell(self._store, reason, refused)
+
+    def is_told(self, mistake: str | None = None) -> bool:
+        """Whether process 0, being another, ended because of a user's mistake and tells it.
+
+        Where this process met a ``mistake`` of its own it must be the same one, and process 0 is given some time.
+        """
+        with suppress(dist.DistError):
+            for _ in range(_MISSED_BEATS if self._rank else 0):
+                first = _signs(self._store, [0])[0]
+                if first.left is not None or mistake is None:
+                    return first.refused and mistake in (None, first.left)
+                time.sleep(self._beat)
+        return False
 
     def close(self) -> None:
         """Stops the signs of life."""
@@ -117,12 +132,10 @@ class Watch:
         return f"rank {rank} lives but has kept the others waiting for {waited:.0f} s after {sign.collective}"
 
     def _others(self, store: dist.Store) -> dict[int, Sign]:
-        others = [rank for rank in range(self._count) if rank != self._rank]
-        texts = store.multi_get([str(rank) for rank in others])
-        return {rank: Sign(**json.loads(text)) for rank, text in zip(others, texts, strict=True)}
+        return _signs(store, [rank for rank in range(self._count) if rank != self._rank])
 
-    def _tell(self, store: dist.Store, left: str | None = None) -> None:
-        sign = Sign(self._beats, self._entry.number, self._entry.collective, left)
+    def _tell(self, store: dist.Store, left: str | None = None, refused: bool = False) -> None:
+        sign = Sign(self._beats, self._entry.number, self._entry.collective, left, refused)
         store.set(str(self._rank), json.dumps(asdict(sign)))
 
     def _live(self, store: dist.Store) -> None:
@@ -151,3 +164,9 @@ class Watch:
     def _end(self, sentence: str) -> None:
         print(f"herd: {sentence}", file=sys.stderr, flush=True)
         os._exit(1)
+
+
+def _signs(store: dist.Store, ranks: list[int]) -> dict[int, Sign]:
+    """The last sign of each of ``ranks``."""
+    texts = store.multi_get([str(rank) for rank in ranks])
+    return {rank: Sign(**json.loads(text)) for rank, text in zip(ranks, texts, strict=True)}

@@ -1,7 +1,6 @@
 """Forked ranks of a gloo group for the tests; the libraries are imported once, by the process that forks."""
 
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import Callable
@@ -27,25 +26,34 @@ def on_ranks(count: int, work: Work) -> None:
                 dist.barrier()
                 dist.destroy_process_group()
 
-        _on_forks(count, in_group)
+        on_forks(count, in_group)
 
 
 def launched_ranks(count: int, work: Callable[[Alone], None]) -> None:
     """Calls ``work`` in as many processes, each with its launch, as if torchrun had started them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
 
     def in_launch(rank: int) -> None:
-        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_RANK": str(rank)}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         with launched() as launch:
             work(launch)
 
-    _on_forks(count, in_launch)
+    on_forks(count, as_launched(count, in_launch))
 
 
-def _on_forks(count: int, work: Work) -> None:
+def as_launched(count: int, work: Work) -> Work:
+    """``work`` in the environment that torchrun, which keeps the store, gives to a process of ``count``."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+    def in_environment(rank: int) -> None:
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_RANK": str(rank)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+        work(rank)
+
+    return in_environment
+
+
+def on_forks(count: int, work: Work) -> None:
+    """Calls ``work`` with every rank in a process of its own, and fails where one of them failed."""
     pids = [_fork(rank, work) for rank in range(count)]
     failed = [rank for rank, pid in enumerate(pids) if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
     if failed:

@@ -41,6 +41,17 @@ def test_one_that_could_say_why_it_ended_is_named_with_the_reason_and_one_that_f
         _fail(watches[0])
 
 
+def test_a_mistake_is_told_by_the_first_process_alone(watches: list[Watch]) -> None:
+    assert not watches[1].is_told()
+    watches[0].leave("the mesh does not fit", refused=True)
+    assert watches[1].is_told("the mesh does not fit")
+    assert watches[1].is_told()  # this one was only interrupted
+    assert not watches[2].is_told("the disk is full")
+    assert not watches[0].is_told("the mesh does not fit")
+    watches[0].leave("a defect")
+    assert not watches[1].is_told()
+
+
 def test_one_that_is_behind_is_named(watches: list[Watch]) -> None:
     with (
         watches[2].within("the sums of step 2"),
