@@ -77,7 +77,6 @@ def test_the_installed_command_answers_in_an_empty_directory(site: Path, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.timeout(1200)
 def test_the_miniature_herd_is_raised_from_the_wheel(site: Path, tmp_path: Path) -> None:
     installed(site, tmp_path, "run", "mini")
     assert (tmp_path / "runs" / "mini" / "report.html").is_file()

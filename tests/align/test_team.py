@@ -39,7 +39,7 @@ def run_teams(base: Path, place: Path, teams: list[tuple[int, int]]) -> Path:
     (place / "out").mkdir()
     command = [sys.executable, str(HERE / "team_run.py"), str(base), str(place), str(place / "out"), json.dumps(teams)]
     environment = os.environ | {"PYTHONPATH": str(HERE.parents[1]), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, env=environment, timeout=280, check=True)
+    subprocess.run(command, env=environment, check=True)
     return place / "out"
 
 
