@@ -6,12 +6,13 @@ Every dialogue solves a training task with tools that are really called, and is 
 nothing wrong.  A model that has seen each page once would learn to recite; so most pages come a second time as
 *swapped* ones: an invented name, another page's sentence, a third page's details. What such a page says can only be
 read.  Some dialogues are joined to conversations of several turns, some ask for a fact that stands far back in a long
-text, and in some the first call fails and is made again; what failed is read and not learnt.  Rejects are kept with
-their reason.
+text or count in a page that the user pastes, and in some the first call fails and is made again; what failed is read
+and not learnt.  Rejects are kept with their reason.
 """
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ from herd.tasks.task import Message, Task, read_tasks
 from herd.tasks.verifiers import NO_RESULTS
 
 _READING = ("lookup", "two_step", "injection")
+_SENTENCE_BREAK = re.compile(r"(?<=\.) (?=[A-Z])")
+_BREAKS = (" ", " ", "\n", "\n\n")
 
 
 class SynthesisConfig(Config):
@@ -44,6 +47,7 @@ class SynthesisConfig(Config):
     joined: float = Field(default=0.1, ge=0, le=1, description="conversations of several turns for every dialogue")
     turns: int = Field(default=3, ge=2, description="turns of a joined conversation, at most")
     stumbling: float = Field(default=0.1, ge=0, le=1, description="of the dialogues with code, first with a slip in it")
+    pasted: float = Field(default=0.2, ge=0, le=1, description="of the dialogues of two steps, again, the page given")
     readings: int = Field(default=100, ge=0, description="questions about a fact in a long text")
     reading: int = Field(default=4000, ge=100, description="characters of such a text, at most")
     longest: int = Field(default=4500, gt=0, description="characters of a dialogue, at most")
@@ -84,6 +88,7 @@ def synthesise(config: SynthesisConfig, tasks: Path, tools: Tools, out: Path, pr
     random_from(config.seed, "synthesis", "tasks").shuffle(asked)
     drafts, unsolved = _solve_all(config, asked[: config.tasks], tools, progress)
     drafts += list(_stumbling(config, drafts, tools))
+    drafts += list(_pasted(config, drafts))
     drafts += list(_joined(config, drafts))
     random_from(config.seed, "synthesis", "order").shuffle(drafts)
     kept, rejected = _judge(config, drafts, Decontaminator.read(tasks))
@@ -200,9 +205,14 @@ def _readings(config: SynthesisConfig, bank: Sequence[_Page]) -> Iterator[_Draft
         text, asked = long_text(texts, characters, chance)
         messages: list[Message] = []
         for question, answer in asked:
-            said = question if messages else f"{text}\n\n{question}"
+            said = question if messages else f"{_with_paragraphs(text, chance)}\n\n{question}"
             messages += [{"role": "user", "content": said}, {"role": "assistant", "content": answer}]
         yield _Draft(messages, [], f"reading-{number}", "reading", "reading")
+
+
+def _with_paragraphs(text: str, chance: random.Random) -> str:
+    """Breaks lines between sentences: the index has lost its pages' paragraphs, and people's texts have them."""
+    return _SENTENCE_BREAK.sub(lambda _: chance.choice(_BREAKS), text)
 
 
 def _stumbling(config: SynthesisConfig, drafts: Sequence[_Draft], tools: Tools) -> Iterator[_Draft]:
@@ -227,6 +237,19 @@ def _stumbling(config: SynthesisConfig, drafts: Sequence[_Draft], tools: Tools) 
         ]
         messages = [*draft.messages[:place], *failed, *draft.messages[place:]]
         yield replace(draft, messages=messages, task=f"{draft.task}-stumbled", make="stumbled")
+
+
+def _pasted(config: SynthesisConfig, drafts: Sequence[_Draft]) -> Iterator[_Draft]:
+    """Two steps without the first: the page stands before the question, so that what is to be counted stands near."""
+    chance = random_from(config.seed, "synthesis", "paste")
+    for draft in drafts:
+        if draft.kind != "two_step" or draft.make not in ("solved", "swapped") or chance.random() >= config.pasted:
+            continue
+        place = next(number for number, message in enumerate(draft.messages) if message["role"] == "user")
+        question, _, page, *rest = draft.messages[place:]
+        given = {**question, "content": f"{page['content']}\n\n{question['content']}"}
+        messages = [*draft.messages[:place], given, *rest]
+        yield replace(draft, messages=messages, task=f"{draft.task}-pasted", make="pasted")
 
 
 def _is_code(message: Message) -> bool:

@@ -21,7 +21,8 @@ _LETTERS = "aeioustrnl"
 _MADE_UP_ENDINGS = ("_all", "_many", "_fast", "ize", "_into", "_twice", "_later", "er", "_ex", "_from")
 _MADE_UP_STARTS = ("un", "re", "fast_", "auto_", "super", "x", "multi_", "pre")
 _MOST_TRIES = 50
-_SCATTERED = 0.2
+_CROSSED = 0.2
+_SCATTERED = 0.3
 
 
 @dataclass(frozen=True)
@@ -172,17 +173,21 @@ def _capital(text: str) -> str:
 
 
 def _wording(material: Material, chance: random.Random, kind: str) -> str:
-    """A wording of a lookup or of arithmetic; in training now and then only words around what it asks about.
+    """A wording of a lookup or of arithmetic; in training often the halves of two, or words that mean nothing.
 
-    Then nothing but the name or the expression itself says what is wanted and where it begins.  A small model that
-    knows it by its neighbours alone begins at the wrong word in every wording that it has not met.
+    Then nothing but the name or the expression itself says what is wanted, where it begins and where it ends.  A small
+    model that knows it by its neighbours alone begins at the wrong word in every wording that it has not met.
     """
-    if not (material.training and chance.random() < _SCATTERED):
-        return str(chance.choice(material.wordings[kind]))
+    frame = str(chance.choice(material.wordings[kind]))
+    drawn = chance.random() if material.training else 1.0
     slot = {"lookup": "{name}", "arithmetic": "{expression}"}[kind]
-    before, after = (chance.choices(material.words, k=max(chance.randint(-3, 6), 0)) for _ in range(2))
-    sign = chance.choice(("", "", "", ",", ":", ".", "?"))
-    return _capital(" ".join([*before, f"{slot}{sign if after else ''}", *after])) + chance.choice(("?", ".", ""))
+    if drawn < _CROSSED:
+        return frame.partition(slot)[0] + slot + str(chance.choice(material.wordings[kind])).partition(slot)[2]
+    if drawn < _CROSSED + _SCATTERED:
+        before, after = (chance.choices(material.words, k=max(chance.randint(-3, 6), 0)) for _ in range(2))
+        sign = chance.choice(("", "", "", ",", ":", ".", "?"))
+        return _capital(" ".join([*before, f"{slot}{sign if after else ''}", *after])) + chance.choice(("?", ".", ""))
+    return frame
 
 
 def aside(material: Material, chance: random.Random) -> str:

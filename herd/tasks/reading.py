@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from herd.tasks.phrasings import FACTS, PLACES, SORTS, THINGS
 
 _MOST_FACTS = 6
+_MOST_PLACES = 3
 _PLAIN_FACTS = 0.25
 _QUESTIONS = (
     "What is the {subject}?",
@@ -27,10 +28,11 @@ def long_text(texts: Sequence[str], characters: int, chance: random.Random) -> t
     """Texts of about so many characters with facts between them; and a question with its answer about each fact.
 
     The answer is the whole sentence: in saying it again, a small model finds its place and so the number.  Reading is
-    dear and asking is cheap: hence several questions about one text.
+    dear and asking is cheap: hence several questions about one text.  Few places make facts that resemble each other.
     """
-    places = chance.sample(PLACES, chance.randint(1, _MOST_FACTS))
-    subjects = [_subject(place, chance) for place in places]
+    places = chance.sample(PLACES, _MOST_PLACES)
+    drawn = [_subject(chance.choice(places), chance) for _ in range(chance.randint(1, _MOST_FACTS))]
+    subjects = list(dict.fromkeys(drawn))
     facts = [f"The {subject} is {_number(chance)}." for subject in subjects]
     pieces: list[str] = []
     while sum(map(len, pieces)) < characters:
@@ -38,7 +40,8 @@ def long_text(texts: Sequence[str], characters: int, chance: random.Random) -> t
     for fact in facts:
         pieces.insert(chance.randint(0, len(pieces)), fact)
     questions = [chance.choice(_QUESTIONS).format(subject=subject) for subject in subjects]
-    return "\n\n".join(pieces), list(zip(questions, facts, strict=True))
+    text = "".join(piece + chance.choice(("\n", "\n\n")) for piece in pieces).rstrip()
+    return text, list(zip(questions, facts, strict=True))
 
 
 def _subject(place: str, chance: random.Random) -> str:

@@ -126,6 +126,17 @@ def test_a_slip_is_read_and_mended_and_not_learnt(made: Path, chat: ChatFormat) 
         assert f"{codes[0]}<|eom_id|>" in chat.tokenizer.decode(example.tokens)
 
 
+def test_a_page_may_stand_in_the_question_itself(made: Path) -> None:
+    pasted = [row for row in read_jsonl(made / "dialogues.jsonl") if row["make"] == "pasted"]
+    assert pasted
+    for row in pasted:
+        user, call, result, answer = row["messages"]
+        code = json.loads(call["tool_calls"][0]["function"]["arguments"])["code"]
+        assert re.search(r'"(.*?)"', code).group(1) in user["content"]
+        assert str(eval(code)) in result["content"]
+        assert str(eval(code)) == re.search(r"\d+", answer["content"]).group()
+
+
 def test_no_kept_dialogue_holds_a_reference_answer(made: Path) -> None:
     kept, rejects = (list(read_jsonl(made / name)) for name in ("dialogues.jsonl", "rejects.jsonl"))
     assert not any("Recursively delete" in str(row["messages"]) for row in kept)

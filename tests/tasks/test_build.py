@@ -122,7 +122,7 @@ def test_unseen_wordings_are_never_trained_on(config: TasksConfig, tasks: Tasks)
             assert frame_of(task, frames[name][side], around), task
         checked += task.phrasing == "unseen"
     assert checked > 50
-    assert 0.6 < sum(framed) / len(framed) < 0.9, "a part of training stands among words that mean nothing"
+    assert 0.4 < sum(framed) / len(framed) < 0.8, "a part of training has crossed wordings or words that mean nothing"
     assert all(task.phrasing == "seen" for split in ("train", "calibration") for task in tasks[split])
     of_test = Counter(task.phrasing for task in tasks["test"] if task.kind != "talk")
     assert abs(of_test["seen"] - of_test["unseen"]) < 0.2 * sum(of_test.values())
