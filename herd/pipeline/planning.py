@@ -135,11 +135,19 @@ def describe_plan(recipe: Recipe) -> str:
     """The plan as a table for a terminal."""
     plan = plan_file(recipe)
     lines = [f"{recipe.name}: planned at {plan['peak_flops'] / 1e9:,.0f} GFLOP/s of matrix products"]
-    lines.append(f"{'stage':<22}{'FLOPs':>10}{'seconds':>10}{'memory':>10}")
+    lines.append(f"{'stage':<22}{'FLOPs':>10}{'time':>14}{'memory':>10}")
     for name, one in [*plan["stages"].items(), ("total", plan["total"])]:
         memory = f"{one['memory_bytes'] / 1e9:.2f} GB" if one["memory_bytes"] else ""
-        lines.append(f"{name:<22}{one['flops']:>10.2g}{one['seconds']:>10,.0f}{memory:>10}")
+        lines.append(f"{name:<22}{one['flops']:>10.2g}{_duration(one['seconds']):>14}{memory:>10}".rstrip())
     flagship = recipe.shape(recipe.members[recipe.flagship].shape)
     share = f"{efficiency(flagship.parameters):.0%}"
     lines.append(f"{recipe.flagship} has {flagship.parameters:,} parameters and trains at {share} of that rate")
+    lines.append("the total counts stages one after another; where there is no GPU, herd run takes two at a time")
     return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

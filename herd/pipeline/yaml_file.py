@@ -85,6 +85,8 @@ def _parse(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise HerdError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise HerdError(f"{path}: is a directory, not a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise HerdError(f"{path}: not readable ({error})") from None
     try:
@@ -152,7 +154,8 @@ def _sentence(kind: type[BaseModel], file: str, places: dict[Key, str], error: V
     known = key
     while known and known not in places:
         known = known[:-1]
-    place = places[known] if known else file
+    below = (place for given, place in places.items() if key and given[: len(key)] == key)  # --set wrong.key=1
+    place = places[known] if known else next(below, file)
     if problem["type"] == "extra_forbidden":
         message = "there is no such key" + _suggestion(kind, key)
     elif problem["type"] == "missing" and place == _OVERRIDE:

@@ -5,11 +5,12 @@ the end of the input leaves; Ctrl-C ends an answer, or leaves where there is non
 """
 
 import asyncio
+import json
 import os
 import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from rich.text import Text as Styled
 
 from herd.foundation.errors import HerdError
 from herd.infer.sampling import Sampling
-from herd.serve.assistant import Assistant, Call, End, Refused, Result, Text, call_text
+from herd.serve.assistant import Assistant, Call, End, Refused, Result, Text
 from herd.serve.household import Household
 from herd.serve.protocol import DEFAULT_TOKENS
 
@@ -123,7 +124,7 @@ async def _answer(
 def _show(console: Console, happening: object) -> None:
     match happening:
         case Call(call=call, warnings=warnings):
-            _row(console, "→", f"{call['function']['name']} {call_text(call).strip()}", "cyan")
+            _row(console, "→", f"{call['function']['name']} {_asked(call)}", "cyan")
             for warning in warnings:
                 _row(console, "!", warning, "yellow")
         case Result(text=text):
@@ -131,6 +132,12 @@ def _show(console: Console, happening: object) -> None:
         case Refused(stage=stage, categories=categories):
             named = f" ({', '.join(categories)})" if categories else ""
             _row(console, "!", f"the guard stopped this {stage}{named}", "yellow")
+
+
+def _asked(call: Mapping[str, Any]) -> str:
+    """What a call asks for: its one argument as it is, several as JSON."""
+    given = json.loads(call["function"]["arguments"])
+    return str(*given.values()).strip() if len(given) == 1 else json.dumps(given, ensure_ascii=False)
 
 
 def _row(console: Console, mark: str, text: str, style: str) -> None:

@@ -1,5 +1,7 @@
 """The plan names every stage that the graph has, and counts training as the paper does."""
 
+import re
+
 import pytest
 
 from herd.pipeline.planning import describe_plan, plan_stages
@@ -30,3 +32,4 @@ def test_the_plan_can_be_read() -> None:
     text = describe_plan(load_recipe("mini"))
     assert "initial-tiny" in text
     assert "GFLOP/s" in text
+    assert re.search(r"^pages +0 +(\d+ h \d\d min|\d+ min \d\d s|\d+ s) +[\d.]+ GB$", text, re.MULTILINE)

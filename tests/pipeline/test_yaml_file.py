@@ -71,6 +71,10 @@ def test_overrides_are_held_to_the_same_rules(tmp_path: Path) -> None:
         load(tmp_path, "models:\n  3m: {layers: 2, heads: 1}\n", "models.3m.heads=x")
     with pytest.raises(HerdError, match=r"book\.yaml, line 2: models\.3m\.layers: the key is missing"):
         load(tmp_path, "models:\n  3m: {heads: 1}\n", "models.3m.heads=2")
+    with pytest.raises(HerdError, match=r"^--set model\.3m\.heads=2: model: there is no such key; did you mean models"):
+        load(tmp_path, "seed: 1\n", "model.3m.heads=2")
+    with pytest.raises(HerdError, match="is a directory, not a YAML file"):
+        load_yaml(Book, tmp_path)
     with pytest.raises(HerdError, match="write it as key=value"):
         load(tmp_path, "seed: 1\n", "seed")
     with pytest.raises(HerdError, match=r"--set seed=\[1: not YAML"):
