@@ -15,8 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from rensa import RMinHash
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from herd.corpus.signatures import Rows, Signatures, SignatureTable
 from herd.corpus.words import Hashes, hash_ngrams, hash_text
@@ -229,14 +227,11 @@ class Forest:
 
     def join(self, pairs: Rows) -> None:
         """The members of each pair turned out to belong together."""
-        if not len(pairs):
-            return
-        names, place = np.unique(self._first(pairs), return_inverse=True)
-        one, other = place.reshape(-1, 2).T
-        graph = coo_array((np.ones(len(one), dtype=np.bool_), (one, other)), shape=(len(names), len(names)))
-        _, component = connected_components(graph, directed=False)
-        _, smallest = np.unique(component, return_index=True)
-        self._earlier[names] = names[smallest[component]]
+        # Every first that meets a smaller one leads to it from now on, until no pair is apart.
+        ends = self._first(pairs)
+        while len(ends := ends[ends[:, 0] != ends[:, 1]]):
+            np.minimum.at(self._earlier, ends.max(axis=1), ends.min(axis=1))
+            ends = self._first(ends)
 
     def firsts(self) -> Rows:
         """The first member of each one's family, shape (members,)."""
