@@ -91,6 +91,8 @@ def evaluate(config: EvaluateConfig, models: Mapping[str, Path], inputs: Inputs,
     """Stage: measures all models, then the guard, the arena and the contamination; writes the figures."""
     if not models:
         raise HerdError("evaluate: there are no models to measure")
+    if taken := models.keys() & {GUARD, KEYWORDS, *BASELINES}:
+        raise HerdError(f"evaluate: a model cannot be called {min(taken)}, which other figures are listed under")
     began = time.monotonic()
     reason = Sandbox.unavailable()
     missing = {"python": f"no sandbox ({reason})"} if reason else {}

@@ -93,6 +93,12 @@ def _config() -> EvaluateConfig:
     )  # fmt: skip
 
 
+def test_a_model_with_the_name_of_other_figures_is_refused(bench: Bench, tmp_path: Path) -> None:
+    models = {"guard": bench.models["chat-tiny"]}
+    with pytest.raises(HerdError, match="a model cannot be called guard"):
+        evaluate(_config(), models, Inputs(bench.tasks, bench.index, bench.corpus), tmp_path, Progress.silent())
+
+
 def test_a_needle_outside_the_haystack_is_refused() -> None:
     with pytest.raises(ValidationError, match="less than or equal to 1"):
         EvaluateConfig(needle_depths=(0.5, 1.5))
