@@ -44,7 +44,7 @@ def make_checkpoint(out: Path, layers: int, vocab: int) -> None:
     class Noise:
         """A source of random weights."""
 
-        path, reward, tokenizer = Path("noise"), False, None
+        path, reward, tokenizer, token_ids = Path("noise"), False, None, {}
         config = ModelConfig(vocab, _DIM, layers, 32, 8, _FFN, rope_scaling=RopeScaling(), max_positions=131_072)
         tensors = {
             name: TensorInfo(shape, torch.bfloat16) for name, shape in expected_shapes(config, reward=False).items()

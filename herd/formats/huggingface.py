@@ -10,6 +10,8 @@ change.  A source is checked name by name and shape by shape before a tensor is 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 from uuid import uuid4
 
 import torch
@@ -104,6 +106,7 @@ class _Coming:
 
     reward = False
     tokenizer: SourceTokenizer | None = None
+    token_ids: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, config: ModelConfig, path: Path) -> None:
         self.config, self.path = config, path
@@ -136,7 +139,12 @@ def load_model(
     Weights become ``dtype`` (their stored type without it).  A missing, surplus, misshapen or non-finite tensor is a
     ``HerdError`` that names file and tensor.
     """
-    source = HuggingFaceSource(path)
+    return _read_model(HuggingFaceSource(path), dtype, device)
+
+
+def _read_model(
+    source: HuggingFaceSource, dtype: torch.dtype | None, device: torch.device | str
+) -> Transformer | RewardModel:
     model: Transformer | RewardModel
     with torch.device("meta"):
         model = RewardModel(source.config) if source.reward else Transformer(source.config)
@@ -149,8 +157,7 @@ def load_model(
 
 def load_transformer(path: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Transformer:
     """``load_model`` for callers that need a language model; a reward model is refused by name."""
-    open_transformer(path)
-    model = load_model(path, dtype, device)
+    model = _read_model(open_transformer(path), dtype, device)
     assert isinstance(model, Transformer), "a source that is no reward model's"
     return model
 

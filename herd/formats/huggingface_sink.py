@@ -18,15 +18,13 @@ from herd.formats.safetensors_file import lay_out
 from herd.formats.tensors import SourceTokenizer, TensorInfo, TensorSource, cast, load_tokenizer, raw_bytes
 from herd.foundation.files import atomic_path, digest_value, read_json, write_json
 from herd.model.config import ModelConfig
+from herd.tokenizer import special
 from herd.tokenizer.files import JSON_FILE, RANKS_FILE
 from herd.tokenizer.sentencepiece import find_pieces
 from herd.tokenizer.tokenizer import Tokenizer
 
 _JOURNAL = ".converting.jsonl"
 _SHARD_BYTES = 5_000_000_000
-_SPECIALS = 256
-# Offsets among the 256 special tokens, which close every vocabulary of Llama 3's family (fact sheet, 3.4).
-_BEGIN, _STOPS, _PAD = 0, (1, 8, 9), 4
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 
 
@@ -72,15 +70,19 @@ class HuggingFaceSink:
         if self._source.tokenizer is not None and self._tokenizer is not None:
             _write_tokenizer(self._tokenizer, self._source.tokenizer, self._out)
         stored = next(iter(self._tensors.values())).dtype
-        write_configuration(self._out, self._source.config, stored, self._source.reward)
+        known = self._source.token_ids if self._source.tokenizer is None else None
+        write_configuration(self._out, self._source.config, stored, self._source.reward, known)
 
 
-def write_configuration(out: Path, config: ModelConfig, dtype: torch.dtype, reward: bool) -> None:
+def write_configuration(
+    out: Path, config: ModelConfig, dtype: torch.dtype, reward: bool, token_ids: Mapping[str, Any] | None = None
+) -> None:
     """Writes ``generation_config.json``, which a reward model has no use for, and then ``config.json``.
 
-    The tokenizer, where there is one, is in ``out`` already: SentencePiece's says which ids begin and end a text.
+    ``token_ids`` are those that begin, end and pad a text, where they are known.  Else the tokenizer, where there is
+    one, is in ``out`` already: SentencePiece's says which they are, all others have Llama 3's.
     """
-    ids = _token_ids(config, out)
+    ids = dict(token_ids or _token_ids(config, out))
     if not reward:
         write_json(out / "generation_config.json", {"do_sample": True, "temperature": 0.6, "top_p": 0.9} | ids)
     write_json(out / "config.json", config_to_json(config, _DTYPES[dtype], reward, ids))
@@ -124,9 +126,11 @@ def _write_tokenizer(tokenizer: Tokenizer, origin: SourceTokenizer, out: Path) -
 def _token_ids(config: ModelConfig, out: Path) -> dict[str, Any]:
     if any((out / name).is_file() for name in (RANKS_FILE, JSON_FILE)) and (found := find_pieces(out)) is not None:
         return {"bos_token_id": found.begin, "eos_token_id": found.end}
-    first = max(config.vocab_size - _SPECIALS, 0)
+    # The control tokens close every vocabulary of Llama 3's family (fact sheet, 3.4).
+    first = max(config.vocab_size - len(special.SPECIAL_TOKENS), 0)
+    id_of = {name: first + place for place, name in enumerate(special.SPECIAL_TOKENS)}
     return {
-        "bos_token_id": first + _BEGIN,
-        "eos_token_id": [first + stop for stop in _STOPS],
-        "pad_token_id": first + _PAD,
+        "bos_token_id": id_of[special.BEGIN_OF_TEXT],
+        "eos_token_id": [id_of[end] for end in (special.END_OF_TEXT, special.END_OF_MESSAGE, special.END_OF_TURN)],
+        "pad_token_id": id_of[special.PAD],
     }

@@ -27,6 +27,7 @@ from herd.foundation.errors import HerdError
 from herd.foundation.files import read_json
 from herd.tokenizer.tokenizer import Tokenizer
 
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = (
@@ -57,6 +58,7 @@ class HuggingFaceSource:
         check_tensors(path, found, wanted)
         self.tensors: Mapping[str, TensorInfo] = {name: found[name] for name in wanted}
         self.tokenizer = _tokenizer(path)
+        self.token_ids = _token_ids(path, raw)
         self._mapped: MappedFiles[Any] = MappedFiles(open_safetensors)
 
     def read(self, name: str) -> Tensor:
@@ -98,6 +100,14 @@ def _places(path: Path) -> dict[str, Path]:
     if (path / WEIGHTS).is_file():
         return dict.fromkeys(open_safetensors(path / WEIGHTS).keys(), path / WEIGHTS)
     raise HerdError(f"{path}: holds neither {WEIGHTS} nor {INDEX}")
+
+
+def _token_ids(path: Path, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What the configuration says, and before it ``generation_config.json``, which often names more ends."""
+    file = path / "generation_config.json"
+    generation = read_json(file) if file.is_file() else {}
+    said = {**raw, **generation} if isinstance(generation, dict) else raw
+    return {name: said[name] for name in TOKEN_IDS if said.get(name) is not None}
 
 
 def _tokenizer(path: Path) -> SourceTokenizer | None:

@@ -4,14 +4,14 @@ Between the formats every tensor goes by its Hugging Face name, in the half-spli
 converting takes memory of the order of the largest tensor.  Names, permutations, shards and block types are each
 format's own affair, on its own side of this interface.
 
-    with open_source(Path("Llama-3.1-8B")) as source:             # herd.formats.convert
-        move_tensors(source, sink, Progress())
+    source = open_source(Path("Llama-3.1-8B"))                    # herd.formats.convert
+    move_tensors(source, sink, Progress())
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -71,6 +71,10 @@ class TensorSource(Protocol):
     tensors: Mapping[str, TensorInfo]
     """Exactly the names of ``expected_shapes(config, reward)``: a tied head is not among them."""
     tokenizer: SourceTokenizer | None
+
+    @property
+    def token_ids(self) -> Mapping[str, Any]:
+        """``bos_token_id``, ``eos_token_id`` and ``pad_token_id``, known without the tokenizer; empty if unknown."""
 
     def read(self, name: str) -> Tensor:
         """One tensor, whole and in memory of its own or mapped; ``HerdError`` names file and tensor.

@@ -85,6 +85,17 @@ def test_the_configuration_names_its_begin_and_end(model: Path, tmp_path: Path) 
     assert "chat_template" not in json.loads((tmp_path / "hf" / "tokenizer_config.json").read_text())
 
 
+def test_its_begin_and_end_are_known_without_the_tokenizer_too(model: Path, tmp_path: Path) -> None:
+    meta, file = to("meta", model, tmp_path / "meta"), to("gguf", model, tmp_path / "model.gguf")
+    for place in (model, meta, file):
+        bare = to("hf", place, tmp_path / f"of-{place.name}", tokenizer=False)
+        for name in ("config.json", "generation_config.json"):
+            found = json.loads((bare / name).read_text())
+            assert (found["bos_token_id"], found["eos_token_id"]) == (1, 2)
+            assert "pad_token_id" not in found
+        assert not (bare / "tokenizer.model").exists()
+
+
 def test_a_model_file_alone_is_a_tokenizer_for_training(model: Path, tmp_path: Path) -> None:
     (tmp_path / "alone").mkdir()
     (tmp_path / "alone" / "tokenizer.model").write_bytes((model / "tokenizer.model").read_bytes())

@@ -18,7 +18,7 @@ from herd.formats.gguf.blocks import PLAIN, decode
 from herd.formats.gguf.container import GgufFile
 from herd.formats.gguf.description import read_config
 from herd.formats.gguf.names import ROPE_FACTORS, gguf_name
-from herd.formats.gguf.vocabulary import find_tokenizer
+from herd.formats.gguf.vocabulary import find_token_ids, find_tokenizer
 from herd.formats.rotary_order import rotated_heads, to_halves
 from herd.formats.tensors import TensorInfo, cast, check_tensors, expected_shapes, fingerprint_of, require_finite
 
@@ -37,6 +37,7 @@ class GgufSource:
         self._file = GgufFile(path)
         self.config = read_config(self._file)
         self.tokenizer = find_tokenizer(self._file)
+        self.token_ids = find_token_ids(self._file)
         dtype = dtype or _exact_type(self._file)
         found = {
             name: TensorInfo(stored.shape, dtype) for name, stored in self._file.tensors.items() if name != ROPE_FACTORS

@@ -5,6 +5,8 @@ and a list of merges; the pattern that cuts the text is known by a name, ``llama
 are in ``piece_vocabulary``.
 """
 
+from typing import Any
+
 import numpy as np
 
 from herd.formats.gguf import piece_vocabulary
@@ -63,6 +65,15 @@ def find_tokenizer(file: GgufFile) -> SourceTokenizer | None:
         return None
     template = file.get(_TEMPLATE, str) if _TEMPLATE in file.metadata else None
     return SourceTokenizer(lambda: read_tokenizer(file), template)
+
+
+def find_token_ids(file: GgufFile) -> dict[str, Any]:
+    """The ids of control tokens by the names of a Hugging Face configuration; of several ends all."""
+    ids = {role: file.get(_PREFIX + role, int) for role in _ROLES if _PREFIX + role in file.metadata}
+    ends = list(dict.fromkeys(ids[role] for role in ("eos_token_id", "eom_token_id", "eot_token_id") if role in ids))
+    found: dict[str, Any] = {"eos_token_id": ends if len(ends) > 1 else ends[0]} if ends else {}
+    names = {"bos_token_id": "bos_token_id", "padding_token_id": "pad_token_id"}
+    return found | {name: ids[role] for role, name in names.items() if role in ids}
 
 
 def read_tokenizer(file: GgufFile) -> Tokenizer:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from herd.formats.tensors import (
     require_finite,
 )
 from herd.foundation.errors import HerdError
+from herd.tokenizer.sentencepiece import find_pieces
 from herd.tokenizer.tokenizer import Tokenizer
 
 _COMPARED_BYTES = 16 << 20
@@ -53,6 +55,16 @@ class MetaSource:
         check_tensors(place, found, {meta_name(name): shape for name, shape in wanted.items()})
         self.tensors: Mapping[str, TensorInfo] = {name: found[meta_name(name)] for name in wanted}
         self.tokenizer = _tokenizer(path / _TOKENIZER)
+
+    @property
+    def token_ids(self) -> Mapping[str, Any]:
+        """Those of a SentencePiece tokenizer; ranks say nothing of control tokens."""
+        file = self.path / _TOKENIZER
+        try:
+            found = find_pieces(file) if file.is_file() else None
+        except HerdError:  # who leaves a tokenizer behind may do so because it cannot be read
+            return {}
+        return {} if found is None else {"bos_token_id": found.begin, "eos_token_id": found.end}
 
     def read(self, name: str) -> Tensor:
         """One tensor, put together from the ranks' parts; what each rank has in full must be the same in all."""
