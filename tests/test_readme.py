@@ -24,11 +24,18 @@ FENCED = [(kind, text) for kind, text in FENCE.findall(README)]
 INLINE = re.findall(r"`([^`\n]+)`", FENCE.sub("", README))
 
 
+DOCS = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
+
+
 def commands(word: str) -> list[str]:
     """The commands that begin with ``word``, in fences or between single backquotes."""
-    lines = [line for kind, text in FENCED if kind in ("", "sh", "bash") for line in text.splitlines()]
-    found = [line.strip().removeprefix("$ ").removeprefix(".venv/bin/") for line in [*lines, *INLINE]]
+    found = [line.strip().removeprefix("$ ").removeprefix(".venv/bin/") for line in [*fenced(README), *INLINE]]
     return [line for line in found if line.startswith(f"{word} ")]
+
+
+def fenced(page: str) -> list[str]:
+    """The lines of a page's commands."""
+    return [line for kind, text in FENCE.findall(page) if kind in ("", "sh", "bash") for line in text.splitlines()]
 
 
 def parse(line: str) -> None:
@@ -43,7 +50,10 @@ def parse(line: str) -> None:
     command.make_context(line, words)
 
 
-@pytest.mark.parametrize("line", commands("herd"))
+DOCUMENTED = [line for page in DOCS for line in fenced(page) if line.startswith("herd ")]
+
+
+@pytest.mark.parametrize("line", [*commands("herd"), *DOCUMENTED])
 def test_every_command_parses(line: str) -> None:
     parse(line)
 
