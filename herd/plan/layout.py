@@ -60,6 +60,17 @@ class Layout:
         return f"{words}, recompute {self.recompute}{chunks}"
 
 
+def stage_layers(layers: int, stages: int) -> list[int]:
+    """Layers of each stage of a pipeline, where embedding and output matrix stand for one each (paper, section 3.3.2).
+
+    What does not divide goes to the middle first, as where Herd trains.
+    """
+    size, left = divmod(layers + 2, stages)
+    last = stages - 1
+    enlarged = [*range(1, last), 0, last][:left]
+    return [max(0, size + (stage in enlarged) - (stage == 0) - (stage == last)) for stage in range(stages)]
+
+
 def micro_batch_of(stack: Stack, pp: int, local_batch: int) -> int:
     """Sequences of a micro-batch as the stack chooses them: all at once where there is no pipeline."""
     if pp == 1:

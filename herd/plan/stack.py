@@ -29,6 +29,8 @@ class Stack:
     whole_stage_buffers: bool = False
     # Chunks of layers of each rank in the interleaved schedule; None is one layer a chunk.
     chunks: int | None = 2
+    # Whether its operators were counted on meshes one by one; of others is known what they published.
+    counted: bool = False
     # Memory traffic of element-wise operators, in reads and writes of a layer's activations.
     passes: float = 1.0
     eager_passes: float = 3.0
@@ -37,7 +39,7 @@ class Stack:
 STACKS = {
     stack.name: stack
     for stack in (
-        Stack("herd", loss_buffers=1, loss_chunk=512),
+        Stack("herd", loss_buffers=1, loss_chunk=512, counted=True),
         Stack("llama3", loss_buffers=1, loss_chunk=8192, chunks=None),
         Stack("torchtitan-2024", loss_buffers=3, context="ring", micro_batches="stages", whole_stage_buffers=True),
         Stack("torchtitan-2025", loss_buffers=1, context="ring", micro_batches="stages", whole_stage_buffers=True),

@@ -274,8 +274,8 @@ class TrainRun:
             counts = self.processes.sum_counts(counts)
         weight = sums["weight"]
         divisor = weight or 1.0  # a step without any target has loss 0 and gradient 0
-        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        torch._foreach_div_(gradients, divisor)
+        # No list of them stays: where the norm lays one out anew, the old one must be free.
+        torch._foreach_div_([each.grad for each in self.model.parameters() if each.grad is not None], divisor)
         with within(f"the norm of step {number}"):
             norm = self.processes.clip(self.model, self.config.optimizer.clip)
         means = {key: value / divisor for key, value in figures.items()}

@@ -1,48 +1,30 @@
-"""Predicted bytes against PyTorch's own memory tracker, on one rank: the whole step of the real network, on fakes."""
+"""Predicted bytes against PyTorch's own memory tracker: whole steps of the one loop, on fake tensors and ranks."""
 
 import random
 from dataclasses import replace
 
 import pytest
-import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributed._tools.mem_tracker import MemTracker
 
-from herd.model.attention import DocumentAttention, document_positions
 from herd.model.config import PRESETS, ModelConfig
-from herd.model.loss import _SummedCrossEntropy
-from herd.model.transformer import Transformer
-from herd.plan.layout import Layout
-from herd.plan.memory import in_flight, peak_memory, saved_per_layer
+from herd.plan.layout import Layout, stage_layers
+from herd.plan.memory import passes_in_flight, peak_memory, saved_per_layer
 from herd.plan.stack import find_stack
-from herd.train.recompute import Recompute, RecomputedLayers
+from herd.train.parallel.counted import Step, count_memory
+from herd.train.parallel.mesh import PROVEN, MeshConfig
+from herd.train.parallel.order import split_layers
+from herd.train.recompute import Recompute
 
 HERD = find_stack("herd")
 EAGER = Layout(1, 1, 1, 1, seq=512, local_batch=4, micro_batch=4, precision="fp32", compiled=False)
 
 
+MODES: tuple[Recompute, ...] = ("none", "selective", "full")
+
+
 def tracked(shape: ModelConfig, layout: Layout) -> int:
-    """Peak bytes of two optimiser steps, counted by the tracker over every storage that the operators make."""
-    rows, length = layout.micro_batch, layout.seq
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        tracker, model = MemTracker(), Transformer(shape)
-        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-        tracker.track_external(model, optimizer)
-        with tracker, RecomputedLayers(model, layout.recompute):
-            for _ in range(2):
-                for _ in range(layout.micro_batches):
-                    tracker.reset_mod_stats()
-                    tokens, targets = (torch.zeros(rows * length, dtype=torch.long) for _ in range(2))
-                    positions, attend = document_positions([length] * rows), DocumentAttention([length] * rows)
-                    hidden = model(tokens, positions, attend)
-                    # All tokens are targets; a fake tensor cannot be asked which.
-                    loss = _SummedCrossEntropy.apply(hidden, model.head_weight, targets, 512)
-                    loss.backward()
-                    del hidden, loss
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-    return int(tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"])
+    """Peak bytes of a step on one rank, counted by PyTorch's tracker over every storage that the operators make."""
+    step = Step(layout.micro_batch, layout.seq, layout.micro_batches, layout.recompute)
+    return count_memory(shape, MeshConfig(), step)
 
 
 def drawn(seed: int, most_layers: int) -> tuple[ModelConfig, Layout]:
@@ -81,12 +63,75 @@ def test_recomputing_keeps_what_is_predicted(recompute: Recompute) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
+@pytest.mark.parametrize("recompute", MODES)
 @pytest.mark.parametrize("seed", range(100, 120))
 def test_predicted_bytes_of_twenty_drawn_configurations(seed: int, recompute: Recompute) -> None:
     shape, layout = drawn(seed, most_layers=8)
     layout = replace(layout, recompute=recompute)
     assert peak_memory(shape, layout, HERD).total == pytest.approx(tracked(shape, layout), rel=0.10)
+
+
+def drawn_mesh(seed: int) -> tuple[ModelConfig, MeshConfig, Step]:
+    """A proven mesh of 2 to 16 ranks, and a network whose activations weigh more than what is rounded."""
+    draw = random.Random(seed)
+    while True:
+        tp, cp, pp, dp = (draw.choice(degrees) for degrees in ((1, 2, 4), (1, 2), (1, 2, 4), (1, 2, 4)))
+        mesh = MeshConfig(tp=tp, cp=cp, pp=pp, dp=dp, stages=draw.choice((1, 2)) if pp > 1 else 1)
+        if 2 <= mesh.ranks <= 16 and mesh.kinds in PROVEN:
+            break
+    kv = draw.choice((4, 8))
+    heads = kv * draw.choice((1, 2))
+    shape = ModelConfig(
+        vocab_size=draw.choice((4096, 16_384)),
+        dim=64 * heads,
+        layers=draw.choice((6, 8)),
+        heads=heads,
+        kv_heads=kv,
+        ffn_dim=64 * heads * draw.choice((2, 3, 4)),
+        tied=draw.random() < 0.3,
+    )
+    step = Step(
+        draw.choice((1, 2, 4)),
+        draw.choice((1024, 2048)),
+        draw.choice((1, 2, 4)),
+        draw.choice(("none", "selective", "full")),
+    )
+    return shape, mesh, step
+
+
+def counted(shape: ModelConfig, mesh: MeshConfig, step: Step) -> int:
+    """Bytes of the fullest rank: those of a pipeline differ, all others are alike."""
+    return max(count_memory(shape, mesh, step, place * mesh.tp * mesh.cp) for place in range(mesh.pp))
+
+
+def layout_of(mesh: MeshConfig, step: Step) -> Layout:
+    """The same in the planner's words."""
+    return replace(
+        EAGER, tp=mesh.tp, cp=mesh.cp, pp=mesh.pp, dp=mesh.dp, chunks=mesh.stages, seq=step.length,
+        local_batch=step.rows * step.micro_batches, micro_batch=step.rows, recompute=step.recompute,
+    )  # fmt: skip
+
+
+# One rank's part of each kind, and all of its pipeline.
+FEW = {
+    "tp": (MeshConfig(tp=2), Step(2, 1024, 2)),
+    "cp x fsdp, full": (MeshConfig(cp=2, dp=2), Step(2, 1024, 1, "full")),
+    "pp x fsdp": (MeshConfig(pp=2, dp=2, stages=2), Step(1, 1024, 4)),
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_predicted_bytes_of_a_mesh(name: str) -> None:
+    shape = ModelConfig(vocab_size=4096, dim=512, layers=2, heads=8, kv_heads=4, ffn_dim=1536)
+    mesh, step = FEW[name]
+    assert peak_memory(shape, layout_of(mesh, step), HERD).total == pytest.approx(counted(shape, mesh, step), rel=0.10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(200, 220))
+def test_predicted_bytes_of_twenty_drawn_meshes(seed: int) -> None:
+    shape, mesh, step = drawn_mesh(seed)
+    assert peak_memory(shape, layout_of(mesh, step), HERD).total == pytest.approx(counted(shape, mesh, step), rel=0.10)
 
 
 def test_fsdp_splits_the_state_and_nothing_else() -> None:
@@ -103,7 +148,8 @@ def test_fsdp_splits_the_state_and_nothing_else() -> None:
 def test_recomputing_keeps_less_and_less() -> None:
     model = PRESETS["llama-3.1-8b"]
     kept = [
-        saved_per_layer(model, replace(EAGER, recompute=kind, compiled=True)) for kind in ("none", "selective", "full")
+        saved_per_layer(model, replace(EAGER, recompute=kind, compiled=True), HERD)
+        for kind in ("none", "selective", "full")
     ]
     assert kept[0] > kept[1] > kept[2] == EAGER.tokens * 4 * model.dim
 
@@ -111,6 +157,11 @@ def test_recomputing_keeps_less_and_less() -> None:
 def test_a_pipeline_holds_as_many_micro_batches_as_the_schedule_says() -> None:
     """1F1B: one for each rank ahead.  Interleaved: (V-1) PP + 2 (PP-1) + 1 chunks (Narayanan et al. 2021)."""
     pipe = replace(EAGER, pp=4, local_batch=64, micro_batch=1)
-    assert [in_flight(pipe), in_flight(pipe, first=False)] == [4, 1]
-    assert [in_flight(replace(pipe, chunks=2)), in_flight(replace(pipe, chunks=2), first=False)] == [11, 5]
-    assert in_flight(replace(pipe, local_batch=2)) == 2
+    assert [passes_in_flight(pipe, rank) for rank in range(4)] == [4, 3, 2, 1]
+    assert [passes_in_flight(replace(pipe, chunks=2), rank) for rank in range(4)] == [11, 9, 7, 5]
+    assert passes_in_flight(replace(pipe, local_batch=2), 0) == 2
+
+
+def test_stages_have_the_layers_that_training_gives_them() -> None:
+    for layers, stages in ((126, 128), (32, 4), (32, 12), (9, 4), (6, 8)):
+        assert stage_layers(layers, stages) == [len(each) for each in split_layers(layers, stages)]

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.pipelining.schedules import InferenceMode, _PipelineScheduleRuntime
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor.debug import _clear_sharding_prop_cache
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -93,6 +94,7 @@ def place_among(ranks: int, rank: int) -> Iterator[None]:
     finally:
         dist.destroy_process_group()
         sys.excepthook = hook
+        _clear_sharding_prop_cache()  # DTensor remembers meshes by their shapes, with the names of groups now gone
 
 
 def _view(model: ModelConfig, mesh: Mesh, rows: int, length: int) -> View:
@@ -105,7 +107,7 @@ def _view(model: ModelConfig, mesh: Mesh, rows: int, length: int) -> View:
         [_shard(name, parameter) for name, parameter in part.named_parameters()],
     )
     processes.cross_entropy = spread_cross_entropy_of_all if mesh.config.tp > 1 else _plain_cross_entropy
-    with FakeTensorMode(allow_non_fake_inputs=True), _NoQuestions():
+    with FakeTensorMode(allow_non_fake_inputs=True), NoQuestions():
         part.to_empty(device="cpu")
         tokens_N = torch.zeros(length, dtype=torch.long)
         # Documents as long as a chunk of CP: the mask of one that goes on in the next chunk needs values.
@@ -128,7 +130,7 @@ def _shard(name: str, parameter: Tensor) -> Shard:
     return Shard(name, tuple(parameter.shape), tuple(own.shape))
 
 
-class _NoQuestions:
+class NoQuestions:
     """Lets a pipeline take the shapes that it was told: its ranks would ask each other, and nobody answers here."""
 
     def __enter__(self) -> None:

@@ -41,6 +41,12 @@ def test_the_process_is_afterwards_what_it_was() -> None:
     assert sys.excepthook is hook
 
 
+def test_a_dry_run_leaves_nothing_behind() -> None:
+    """The groups of another rank have other names; what a first run did with its own must not come back."""
+    first, second = (dry_run(SHAPE, MeshConfig(tp=2, pp=2), rank, 1, LENGTH).place["pp"] for rank in (0, 2))
+    assert (first, second) == (0, 1)
+
+
 def test_weights_that_are_freed_are_gathered_twice() -> None:
     view = dry_run(SHAPE, MeshConfig(dp=8), rank=0, rows=1, length=LENGTH)
     assert _seen(view)["all-gather", "shard"] == 2 * LAYERS + 1
