@@ -10,7 +10,9 @@ one.  A download that breaks off goes on where it was, as long as the tag is the
 is missing.  ``fetched.jsonl`` holds address, size, SHA-256 and tag of every file.
 """
 
+import gzip
 import hashlib
+import io
 import re
 import threading
 import zlib
@@ -58,11 +60,13 @@ def list_segments(config: CommonCrawlConfig) -> dict[str, list[str]]:
         HerdError: the server has no such snapshot, does not answer, or answers with anything else.
     """
     url = f"{config.server}/crawl-data/{config.snapshot}/{config.kind}.paths.gz"
-    data = patiently(lambda: _whole(url, config.patience), config.patience, url)
     try:
-        lines = zlib.decompressobj(31).decompress(data, _LONGEST_LISTING).decode("ascii").split()
-    except (zlib.error, UnicodeDecodeError) as error:
+        listing = patiently(lambda: _listing(url, config.patience), config.patience, url)
+        lines = listing.decode("ascii").split()
+    except (gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
         raise HerdError(f"{url}: not a listing packed by gzip ({error})") from None
+    if len(listing) > _LONGEST_LISTING:
+        raise HerdError(f"{url}: a listing of more than {_LONGEST_LISTING:,} bytes")
     segments: dict[str, list[str]] = {}
     for line in lines:
         found = _PATH.fullmatch(line)
@@ -72,16 +76,15 @@ def list_segments(config: CommonCrawlConfig) -> dict[str, list[str]]:
     return segments
 
 
-def _whole(url: str, patience: Patience) -> bytes:
+def _listing(url: str, patience: Patience) -> bytes:
+    """The unpacked answer, or the first bytes of one that is too long."""
     with closing(send(url, patience)) as response:
         data = receive(response, _LONGEST_LISTING)
-        _check_length(len(data), response.headers.get("Content-Length"))
-    return data
-
-
-def _check_length(length: int, wanted: str | None) -> None:
-    if wanted is not None and length < int(wanted):
-        raise UnreliableError(f"the answer broke off after {length:,} of {int(wanted):,} bytes", progressed=False)
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            return file.read(_LONGEST_LISTING + 1)
+    except EOFError:
+        raise UnreliableError(f"the answer broke off after {len(data):,} bytes", progressed=False) from None
 
 
 def choose(segments: dict[str, list[str]], wanted: str, files: int | None) -> list[str]:

@@ -10,7 +10,6 @@ page may try to talk to the judge: its text is set apart in the question, which 
 """
 
 import json
-import math
 import os
 import re
 import threading
@@ -237,10 +236,9 @@ def read_answer(said: str) -> tuple[int | None, str]:
         except ValueError:
             continue
         score = value.get("score")
-        if isinstance(score, str) and score.strip().isdigit():
-            score = int(score)
-        whole = isinstance(score, int | float) and not isinstance(score, bool) and math.isfinite(score)
-        if whole and score == int(score) and 0 <= score <= BEST:
+        if isinstance(score, str):
+            score = {str(each): each for each in range(BEST + 1)}.get(score.strip())
+        if isinstance(score, int | float) and not isinstance(score, bool) and score in range(BEST + 1):
             return int(score), " ".join(str(value.get("reason") or "").split())[:300]
         problem = f"no whole number from 0 to {BEST} as score"
     return None, problem

@@ -90,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("ETag", '"multipart-3"' if fault == "corrupt without md5" else tag)
         if fault == "corrupt without md5":
             body = body[:50_000] + b"x" * 50 + body[50_050:]
-        if fault != "no length":
+        if "no length" not in fault:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         body = body[: len(body) // 3] if fault in ("cut", "cut, no length") else body
@@ -128,6 +128,15 @@ def test_segments_are_listed_and_chosen(server: Server) -> None:
     for wrong in ("3", "2-3", "x", "1-0", "-1"):
         with pytest.raises(HerdError, match=f"segments: {wrong} is none of the 3"):
             choose(segments, wrong, None)
+
+
+def test_a_listing_that_breaks_off_is_asked_for_again_or_refused(server: Server) -> None:
+    listing = f"crawl-data/{SNAPSHOT}/warc.paths.gz"
+    server.faults[listing] = ["cut", "cut, no length"]
+    assert list(list_segments(config(server))) == ["170000.0", "170001.1", "170002.2"]
+    server.faults[listing] = ["cut, no length"] * 99
+    with pytest.raises(HerdError, match="broke off"):
+        list_segments(config(server))
 
 
 def test_files_come_whole_with_their_digests_and_only_once(server: Server, tmp_path: Path) -> None:

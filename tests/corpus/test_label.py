@@ -202,6 +202,12 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(
     assert CliRunner().invoke(app, [*line[:4], "ftp://x", *line[5:]]).exit_code == 2
 
 
+def test_a_number_that_is_no_score_is_none() -> None:
+    for number in ('"\u00b2"', "1" * 400, "1" * 5000, f'"{"1" * 5000}"', "1e999", "NaN", "2.5", "true", '"6"'):
+        assert read_answer(f'{{"score": {number}}} or rather {{"score": " 4 "}}') == (4, "")
+    assert read_answer('{"score": 4.0}') == (4, "")
+
+
 @given(st.text(max_size=80) | st.text(st.sampled_from('{}"score:0123456789 .-eE[]nultrefasINity,'), max_size=60))
 def test_whatever_is_said_gives_a_score_of_the_scale_or_a_reason(said: str) -> None:
     score, reason = read_answer(said)
