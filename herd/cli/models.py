@@ -276,7 +276,8 @@ def evaluate(
     out: Out,
     guard: Annotated[Path | None, typer.Option(help="what herd guard made")] = None,
     training: Annotated[
-        list[Path] | None, typer.Option(help="what was trained on, Parquet folders or JSONL, to look for leaks in")
+        list[Path] | None,
+        typer.Option(help="what was trained on, corpora, Parquet folders or JSONL, to look for leaks in"),
     ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,

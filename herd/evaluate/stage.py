@@ -78,7 +78,7 @@ class EvaluateConfig(Config):
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where the evaluation finds its material; ``training`` are Parquet folders and JSONL files to check for leaks."""
+    """Where the evaluation finds its material; ``training``: corpora, Parquet folders, JSONL files to find leaks in."""
 
     tasks: Path
     index: Path
@@ -93,6 +93,7 @@ def evaluate(config: EvaluateConfig, models: Mapping[str, Path], inputs: Inputs,
         raise HerdError("evaluate: there are no models to measure")
     if taken := models.keys() & {GUARD, KEYWORDS, *BASELINES}:
         raise HerdError(f"evaluate: a model cannot be called {min(taken)}, which other figures are listed under")
+    _check_training(inputs.training)
     began = time.monotonic()
     reason = Sandbox.unavailable()
     missing = {"python": f"no sandbox ({reason})"} if reason else {}
@@ -109,6 +110,19 @@ def evaluate(config: EvaluateConfig, models: Mapping[str, Path], inputs: Inputs,
         if inputs.guard is not None:
             bench.part(GUARD, bench.measure_guard)
     _write_all(config, bench, [name for name in models if name in largest], time.monotonic() - began)
+
+
+def _check_training(sources: Iterable[Path]) -> None:
+    """Refuses at once what no text can be read from: it would pass for training data that has seen nothing."""
+    for source in sources:
+        if source.is_dir() and not _shards(source):
+            raise HerdError(f"{source}: holds no Parquet files to look for leaks in; name the JSONL file itself")
+
+
+def _shards(folder: Path) -> list[Path]:
+    """The Parquet files of a folder; of a corpus, whose passages are not trained on, those of its documents."""
+    documents = folder / "documents"
+    return sorted((documents if documents.is_dir() else folder).glob("*.parquet"))
 
 
 def _largest(models: Mapping[str, Path]) -> set[str]:
@@ -321,7 +335,7 @@ def _task_text(task: Task) -> str:
 
 
 def training_texts(sources: Iterable[Path]) -> Iterator[str]:
-    """Texts of Parquet folders (column ``text``), and of files of dialogues or of compared answers."""
+    """Texts of corpora and Parquet folders (column ``text``), and of files of dialogues or of compared answers."""
     for source in sources:
         if source.is_file():
             for line in read_jsonl(source):
@@ -329,10 +343,12 @@ def training_texts(sources: Iterable[Path]) -> Iterator[str]:
                 said = [one for part in parts if isinstance(part, list) for one in part if isinstance(one, dict)]
                 yield _dialogue_text(said) if said else json.dumps(line, ensure_ascii=False)
             continue
-        for shard in sorted(source.glob("*.parquet")):
+        for shard in _shards(source):
             with pq.ParquetFile(shard) as file:
+                if "text" not in file.schema_arrow.names:
+                    raise HerdError(f"{shard}: has no column text to look for leaks in")
                 for batch in file.iter_batches(1024, columns=["text"]):
-                    yield from batch.column("text").to_pylist()
+                    yield from (text for text in batch.column("text").to_pylist() if text)
 
 
 def _dialogue_text(messages: Iterable[Mapping[str, Any]]) -> str:

@@ -5,6 +5,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
@@ -97,6 +99,17 @@ def test_a_model_with_the_name_of_other_figures_is_refused(bench: Bench, tmp_pat
     models = {"guard": bench.models["chat-tiny"]}
     with pytest.raises(HerdError, match="a model cannot be called guard"):
         evaluate(_config(), models, Inputs(bench.tasks, bench.index, bench.corpus), tmp_path, Progress.silent())
+
+
+def test_training_data_that_cannot_be_read_is_refused_before_anything_is_measured(bench: Bench, tmp_path: Path) -> None:
+    inputs = Inputs(bench.tasks, bench.index, bench.corpus, training=(bench.tasks,))
+    with pytest.raises(HerdError, match="holds no Parquet files to look for leaks in"):
+        evaluate(_config(), bench.models, inputs, tmp_path, Progress.silent())
+    assert not any(tmp_path.iterdir())
+    assert list(training_texts([bench.corpus])) == list(training_texts([bench.corpus / "documents"]))
+    pq.write_table(pa.table({"content": ["words"]}), tmp_path / "0.parquet")
+    with pytest.raises(HerdError, match="has no column text"):
+        list(training_texts([tmp_path]))
 
 
 def test_a_needle_outside_the_haystack_is_refused() -> None:
