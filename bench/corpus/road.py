@@ -11,8 +11,8 @@ quality, lines, passages), and a second ratio leaves these steps out.  datatrove
 must be downloaded, and is left out.
 
 Each road has a process of its own; times are processor seconds of it and its children, and wall seconds, from the start
-of the process on.  Where several processes look at pages, the wall seconds of such a step are its processor seconds
-divided by their number; datatrove's extraction is the share of its first pipeline that its own clocks give.
+of the process on.  What Herd's steps for one page take is their share of these steps' processor seconds, datatrove's
+extraction the share of its first pipeline that its own clocks give.
 """
 
 import argparse
@@ -125,9 +125,10 @@ def through_herd(archives: Path, out: Path, workers: int, began: float) -> tuple
     config = curate.CurateConfig(workers=workers, dedup=dedup, heuristics=heuristics)
     curate.curate(config, out / "pages", out / "corpus", Progress.silent())
     funnel = {row["step"]: row for row in read_json(out / "corpus" / "stats.json")["funnel"]}
-    shared = np.array([1.0, 1.0 / workers])
-    pages = {step: funnel[step]["seconds"] * shared for step in ("extract", "privacy", "language", "heuristics")}
-    signed = {"signatures": meter.spent.pop("pages") - sum(pages.values())}
+    both = meter.spent.pop("pages")
+    shares = {step: funnel[step]["seconds"] / both[0] for step in ("extract", "privacy", "language", "heuristics")}
+    pages = {step: both * share for step, share in shares.items()}
+    signed = {"signatures": both - sum(pages.values())}
     return meter.spent | pages | signed | {"all": meter.now()}, funnel["decontaminate"]["documents"]
 
 
