@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
@@ -48,11 +49,14 @@ def read_held_out(corpus: Path, per_domain: int, characters: int, seed: int) -> 
     """At most ``per_domain`` documents of every domain of a corpus' ``heldout/*.parquet``, each cut at ``characters``.
 
     Raises:
-        HerdError: if there are no held-out documents.
+        HerdError: if there are no held-out documents, or none with id, domain and text.
     """
     domains: dict[str, list[HeldOut]] = {}
     for shard in sorted((corpus / "heldout").glob("*.parquet")):
-        columns = pq.read_table(shard, columns=["id", "domain", "text"]).to_pydict()
+        try:
+            columns = pq.read_table(shard, columns=["id", "domain", "text"]).to_pydict()
+        except (OSError, pa.ArrowException) as error:
+            raise HerdError(f"{shard}: not readable as held-out documents ({error})") from None
         for name, domain, text in zip(columns["id"], columns["domain"], columns["text"], strict=True):
             if text:
                 domains.setdefault(domain, []).append(HeldOut(name, domain, text[:characters]))

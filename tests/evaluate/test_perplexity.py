@@ -1,11 +1,15 @@
 """Bits per byte against the definition, computed token by token from full logits."""
 
 import math
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from herd.evaluate.perplexity import HeldOut, bits_per_byte, read_held_out, score_documents
+from herd.foundation.errors import HerdError
 from herd.infer.engine import Engine
 from herd.model.attention import DocumentAttention
 from tests.evaluate.conftest import Bench
@@ -45,3 +49,15 @@ def test_held_out_documents_are_drawn_the_same_every_time(bench: Bench) -> None:
     assert len(drawn) == 10
     assert max(len(document.text) for document in drawn) <= 50
     assert drawn != read_held_out(bench.corpus, per_domain=5, characters=50, seed=2)
+
+
+def test_held_out_documents_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(HerdError, match=r"no documents in heldout"):
+        read_held_out(tmp_path, per_domain=5, characters=50, seed=1)
+    (tmp_path / "heldout").mkdir()
+    shard = tmp_path / "heldout" / "0.parquet"
+    pq.write_table(pa.table({"id": ["a"], "text": ["words"]}), shard)
+    for _ in range(2):
+        with pytest.raises(HerdError, match=f"{shard}: not readable as held-out documents"):
+            read_held_out(tmp_path, per_domain=5, characters=50, seed=1)
+        shard.write_bytes(b"no parquet")
