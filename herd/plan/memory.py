@@ -164,7 +164,8 @@ class _Rank:
             for done in sorted({0, 1, self.stages[stage] - 1} & set(range(self.stages[stage]))):
                 yield self._at_layer(stage, done, kept, passed)
         yield self._at_ends()
-        yield self._memory(self.state + self._of_tensor_parallel(), 0.0, 0.0, self._ready() + self._of_norm())
+        whole = self._of_tensor_parallel() if self.shards == 1 else 0.0
+        yield self._memory(self.state + whole, 0.0, 0.0, self._ready() + self._of_norm())
 
     def _memory(self, gradients: float, activations: float, loss: float, buffers: float) -> Memory:
         return Memory(self.state, gradients, 2 * self.state, activations, loss, buffers)
@@ -238,7 +239,7 @@ class _Rank:
             return self.state
         # In a pipeline they are reduced once, after the last pass, and are whole until then.
         shards = 1 if self.layout.pp > 1 else self.shards
-        whole = self._of_tensor_parallel() if 0 in passed else 0.0
+        whole = self._of_tensor_parallel() if 0 in passed and shards == 1 else 0.0
         return 4 * (sum(map(self._parameters, passed)) + fresh) / shards + whole
 
     def _parameters(self, stage: int) -> float:
