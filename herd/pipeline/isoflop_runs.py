@@ -154,7 +154,8 @@ def scale(config: ScaleConfig, tokens: Path, tokenizer: Path, out: Path, progres
     inputs = {"tokens": tokens, "tokenizer": tokenizer}
     points = run_isoflop(config, config.pretraining, shapes, inputs, out, progress)
     if not points:
-        raise HerdError("no budget is large enough for isoflop.least_tokens on any of the shapes")
+        least = f"isoflop.least_tokens ({config.isoflop.least_tokens:,})"
+        raise HerdError(f"no budget is large enough for {least} on any of the shapes; give larger ones")
     table = io.StringIO()
     rows = csv.DictWriter(table, COLUMNS, lineterminator="\n")
     rows.writeheader()
