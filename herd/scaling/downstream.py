@@ -9,7 +9,6 @@ The table has the columns ``flops, nll, accuracy``; a row without FLOPs takes pa
 without accuracy in the first only.
 """
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from scipy.optimize import least_squares
 
 from herd.foundation.errors import HerdError
 from herd.foundation.seeds import numpy_from
+from herd.scaling.rows import read_rows
 
 COLUMNS = ("flops", "nll", "accuracy")
 _RESAMPLES = 200
@@ -154,17 +154,7 @@ def forecast_accuracy(
 
 def read_models(path: Path) -> list[Model]:
     """The rows of a CSV file with the columns ``flops, nll, accuracy``; ``HerdError`` with the line that is wrong."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
-            if missing:
-                raise HerdError(f"{path}: the column {missing[0]} is missing; needed are {', '.join(COLUMNS)}")
-            return [_model(row, f"{path}, line {rows.line_num}") for row in rows]
-    except FileNotFoundError:
-        raise HerdError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise HerdError(f"{path}: not readable ({error})") from None
+    return [_model(row, f"{path}, line {line}") for line, row in read_rows(path, COLUMNS)]
 
 
 def _model(row: dict[str, str], place: str) -> Model:
@@ -179,7 +169,7 @@ def _model(row: dict[str, str], place: str) -> Model:
 
 
 def _number(row: dict[str, str], name: str, place: str) -> float | None:
-    text = (row[name] or "").strip()
+    text = row[name].strip()
     if not text:
         return None
     try:

@@ -316,11 +316,16 @@ def forecasts_better(points: Sequence[Point]) -> Literal["parametric", "logarith
     """
     budgets = list(by_budget(points).values())
     known = [point for rows in budgets[:-1] for point in rows]
-    if len(known) < _PARAMETRIC_RUNS or len({point.params for point in known}) < 2:
+    if len(known) < _PARAMETRIC_RUNS or len(_places(known)) < 4 or len({point.params for point in known}) < 2:
         return "parametric"
     largest = budgets[-1]
     parametric, logarithmic = _missed(fit_parametric(known), largest), _missed(fit_logarithmic(known), largest)
     return "logarithmic" if logarithmic < parametric else "parametric"
+
+
+def _places(points: Sequence[Point]) -> set[tuple[float, float]]:
+    """Where runs were made, however often: a law of three numbers needs four to be wrong anywhere."""
+    return {(point.params, point.tokens) for point in points}
 
 
 def _missed(law: ParametricLaw | LogarithmicLaw, points: Sequence[Point]) -> float:
@@ -352,6 +357,7 @@ def _logarithmic_draws(points: Sequence[Point], generator: np.random.Generator, 
     draws = list[LogarithmicLaw]()
     while len(draws) < resamples:
         drawn = _redrawn(points, generator)
-        if len({(point.params, point.tokens) for point in drawn}) > 3:  # fewer leave the law open
+        places = _places(drawn)
+        if len(places) > 3 and all(len(set(values)) > 1 for values in zip(*places, strict=True)):  # else it is open
             draws.append(fit_logarithmic(drawn))
     return draws

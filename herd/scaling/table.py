@@ -4,7 +4,6 @@ The headline fit leaves out the rows that ``careful`` names; the fit of all rows
 naming changes can be seen.  Tables that hold several experiments are fitted one by one with ``only``.
 """
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from herd.foundation.errors import HerdError
 from herd.scaling.careful import Doubt, keep, review
 from herd.scaling.laws import Point
 from herd.scaling.methods import both
+from herd.scaling.rows import read_rows
 
 COLUMNS = ("budget", "params", "tokens", "loss")
 # Budgets this close are one budget: whole steps do not spend a budget to the last FLOP.
@@ -38,22 +38,8 @@ def read_table(path: Path, only: Sequence[str] = ()) -> Table:
     ``only`` holds conditions ``column=value``; rows that do not meet all of them are passed over.
     """
     wanted = [_condition(text) for text in only]
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            present = rows.fieldnames or ()
-            for name in (*COLUMNS, *(name for name, _ in wanted)):
-                if name not in present:
-                    raise HerdError(f"{path}: the column {name} is missing; needed are {', '.join(COLUMNS)}")
-            chosen = [
-                (rows.line_num, row)
-                for row in rows
-                if all((row[name] or "").strip() == value for name, value in wanted)
-            ]
-    except FileNotFoundError:
-        raise HerdError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise HerdError(f"{path}: not readable ({error})") from None
+    rows = read_rows(path, COLUMNS, [name for name, _ in wanted])
+    chosen = [(line, row) for line, row in rows if all(row[name].strip() == value for name, value in wanted)]
     if not chosen:
         raise HerdError(f"{path}: no row to fit" + (f" with {' and '.join(only)}" if only else ""))
     points = [_point(row, f"{path}, line {line}") for line, row in chosen]
@@ -72,7 +58,7 @@ def _point(row: dict[str, str], place: str) -> Point:
     for name in COLUMNS:
         try:
             values[name] = float(row[name])
-        except (TypeError, ValueError):
+        except ValueError:
             raise HerdError(f"{place}: {name} is {row[name]!r}, not a number") from None
         if not (math.isfinite(values[name]) and values[name] > 0):
             raise HerdError(f"{place}: {name} is {row[name]}, it must be positive and finite")
@@ -94,7 +80,7 @@ def _differing(rows: Sequence[dict[str, str]]) -> dict[str, list[str]]:
     """Columns of words that hold more than one value, and these: rows of different experiments in one file."""
     found = {}
     for name in rows[0]:
-        values = sorted({str(row[name]) for row in rows})
+        values = sorted({row[name] for row in rows})
         if name not in COLUMNS and 1 < len(values) <= len(rows) / 3 and not all(_is_number(value) for value in values):
             found[name] = values
     return found

@@ -125,6 +125,12 @@ def test_near_the_floor_the_parametric_law_is_chosen() -> None:
         assert forecasts_better(few) == "parametric"
 
 
+def test_three_runs_repeated_are_too_few_for_the_plain_law() -> None:
+    sizes = [(1e6, 1e5), (1e6, 1e6), (3e6, 1e6), (3e6, 4e6)]
+    points = [Point(6 * n * d, n, d, 20 - 0.5 * np.log(n) - 0.6 * np.log(d)) for n, d in sizes for _ in range(3)]
+    assert forecasts_better(points) == "parametric"
+
+
 def test_a_logarithmic_law_is_recovered_and_needs_sizes_that_differ() -> None:
     points = [Point(6 * n * d, n, d, 20 - 0.5 * np.log(n) - 0.6 * np.log(d)) for n in (1e6, 3e6) for d in (1e5, 1e6)]
     law = fit_logarithmic(points)

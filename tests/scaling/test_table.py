@@ -35,6 +35,9 @@ def test_the_papers_law_comes_back_and_extrapolates_to_its_flagship(tmp_path: Pa
     ("text", "sentence"),
     [
         ("budget,params,loss\n1,2,3\n", "the column tokens is missing"),
+        ("budget,params,tokens,loss\n1e18,2,3\n", r"line 2: loss is '', not a number"),
+        ("budget,params,tokens,loss\n1e18,2,3,1\n1e18,2,3,1,0\n", r"line 3: more fields than columns"),
+        ("\ufeffbudget,params,tokens,loss\n1e18,2,3,x\n", r"line 2: loss is 'x'"),
         ("budget,params,tokens,loss\n1e18,2,3,x\n", r"line 2: loss is 'x', not a number"),
         ("budget,params,tokens,loss\n1e18,2,3,1\n1e18,-2,3,1\n", r"line 3: params is -2, it must be positive"),
     ],
