@@ -159,7 +159,8 @@ def _sentence(kind: type[BaseModel], file: str, places: dict[Key, str], error: V
     if problem["type"] == "extra_forbidden":
         message = "there is no such key" + _suggestion(kind, key)
     elif problem["type"] == "missing" and place == _OVERRIDE:
-        return f"the setting {_dotted(key)} must be given: --set {_dotted(key)}=..."
+        asked = _dotted(_required_at(kind, key))
+        return f"the setting {asked} must be given: --set {asked}=..."
     elif problem["type"] == "missing":
         message = "the key is missing"
     else:
@@ -182,6 +183,19 @@ def _names_at(kind: Any, key: Key) -> list[str]:
     for part in key:
         places = [below for place in places for below in _types_below(place, part)]
     return sorted({name for place in places for model in _models(place) for name in model.model_fields})
+
+
+def _required_at(kind: type[BaseModel], key: Key) -> Key:
+    """``key``, or below it, where it stands for a whole configuration, the first key without a default."""
+    places: list[Any] = [kind]
+    for part in key:
+        places = [below for place in places for below in _types_below(place, part)]
+    for model in places:
+        fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
+        for name, field in fields.items():
+            if field.is_required():
+                return _required_at(kind, (*key, name))
+    return key
 
 
 def _types_below(place: Any, part: str | int) -> list[Any]:

@@ -27,6 +27,10 @@ class Shape(Config):
     heads: int = 4
 
 
+class Shelf(Config):
+    shape: Shape
+
+
 class Book(Config):
     seed: int = 0
     sources: list[Html | Warc] = []
@@ -89,6 +93,8 @@ def test_without_a_file_the_overrides_are_laid_over_the_defaults() -> None:
         load_yaml(Book, None, ["sed=4"])
     with pytest.raises(HerdError, match=r"^the setting layers must be given: --set layers="):
         load_yaml(Shape, None)
+    with pytest.raises(HerdError, match=r"^the setting shape\.layers must be given: --set shape\.layers="):
+        load_yaml(Shelf, None)
 
 
 class Switch(Config):
