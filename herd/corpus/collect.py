@@ -88,9 +88,10 @@ class _State:
     def open(cls, config: PagesConfig, out: Path) -> "_State":
         """The state that a killed call left, if it read the same sources; else a fresh one."""
         path = out / _CHECKPOINT
+        state = cls(out, digest_value(pages_fingerprint(config)))
         if not path.exists():
-            return cls(out, digest_value(pages_fingerprint(config)))
-        state, saved = cls(out, digest_value(pages_fingerprint(config))), read_json(path)
+            return state
+        saved = read_json(path)
         shards = sorted((out / "pages").glob("*.parquet"))[: saved["shards"]]
         if saved["key"] != state.key or len(shards) < saved["shards"]:
             return state

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.optimize import minimize
 
+from herd.corpus.blocklist import host
 from herd.corpus.documents import read_documents
 from herd.corpus.encoder import EncoderConfig, fit_encoder
 from herd.corpus.intervals import wilson
@@ -151,10 +151,7 @@ def _read(config: LabelledQualityConfig, corpus: Path, judgements: Path) -> list
 
 
 def _site(row: dict[str, Any]) -> str:
-    try:
-        return urlsplit(row["url"] or "").hostname or row["id"]
-    except ValueError:
-        return str(row["id"])
+    return host(row["url"] or "") or str(row["id"])
 
 
 def _check_parts(judgements: Path, parts: _Parts, truth: NDArray[np.bool_], config: LabelledQualityConfig) -> None:

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from herd.corpus.blocklist import host
 from herd.corpus.intervals import wilson
 from herd.corpus.labelled_quality import calibration_error
 from herd.corpus.quality import QualityConfig, fit_labels, sample
@@ -151,11 +151,7 @@ def _site(row: dict[str, Any]) -> str:
     """What must not stand on both sides: the site that is given, the host of the address, or the text itself."""
     if site := row.get("site"):
         return str(site)
-    try:
-        host = urlsplit(str(row.get("url") or "")).hostname
-    except ValueError:
-        host = None
-    return host or f"{hash_text(row['text']):016x}"
+    return host(str(row.get("url") or "")) or f"{hash_text(row['text']):016x}"
 
 
 def _check(labels: Path, names: list[str], train: list[_Labelled], test: list[_Labelled], config: TopicsConfig) -> None:

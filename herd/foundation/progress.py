@@ -90,10 +90,12 @@ class Progress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[remark]}"),
         )
-        with Bars(*columns, console=self._console, transient=True) as self._bars:
-            self._bars.add_task(description, total=total, remark="")
-            yield task
-        self._bars = None
+        try:
+            with Bars(*columns, console=self._console, transient=True) as self._bars:
+                self._bars.add_task(description, total=total, remark="")
+                yield task
+        finally:
+            self._bars = None
         self._line(task)
 
     def track(

@@ -39,9 +39,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             own = chance.choices(GOOD if good else POOR, k=12)
             words = [*own, *chance.choices(BOTH, k=chance.randint(40, 160))]
             chance.shuffle(words)
-            writer.add(
-                {"id": f"d{n}", "url": f"https://site{n % 150}.org/{n}", "text": " ".join(words), "domain": "general"}
-            )
+            site = f"{'www.' * (n // 150 % 2)}site{n % 150}.org"
+            writer.add({"id": f"d{n}", "url": f"https://{site}/{n}", "text": " ".join(words), "domain": "general"})
             rows.append(
                 {"id": f"d{n}", "score": chance.choice((3, 4, 5) if good != (chance.random() < 0.1) else (0, 1, 2))}
             )

@@ -35,7 +35,8 @@ def labels(place: Path, texts: int = 450, mixed: float = 0.0) -> Path:
     rows: list[dict[str, Any]] = []
     for n in range(texts):
         topic = sorted(WORDS)[n % 3]
-        rows.append({"text": text(topic, chance, mixed), "topic": topic, "url": f"https://site{n % 90}.org/{n}"})
+        site = f"{'www.' * (n // 90 % 2)}site{n % 90}.org"
+        rows.append({"text": text(topic, chance, mixed), "topic": topic, "url": f"https://{site}/{n}"})
     write_jsonl(place / "labels.jsonl", rows)
     return place / "labels.jsonl"
 

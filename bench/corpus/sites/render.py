@@ -1,7 +1,7 @@
 """Pages of kinds that the articles' benchmark lacks: forums, documentation, listings, tables, recipes, eight languages.
 
     python bench/corpus/sites/render.py OUT --work WORK      # installs generators below WORK; needs node and npm
-    python bench/corpus/kinds.py OUT                         # scores
+    python bench/corpus/extraction_kinds.py OUT --part report --peers PEERS/bin/python   # scores
 
 The texts are this project's own (``texts/``), the pages are made by site generators, forums and a wiki from the
 package indexes.  OUT gets ``html/KEY.html.gz`` and ``ground-truth.json`` with the true text, which is the source of
