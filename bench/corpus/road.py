@@ -2,7 +2,7 @@
 
 Run: ``python bench/corpus/road.py PAGES TEXTS --records 20000 --rounds 2 --workers 2`` where PAGES holds real pages
 (``*.html.gz``) and TEXTS paragraphs (``*.jsonl.gz`` with a field ``text``).  Needs ``datatrove[processing,io]``, spacy
-and lxml_html_clean; 1 GB of disk and memory of 20,000 records.
+and lxml_html_clean; 20,000 records take some 3 GB of disk, and a process half a gigabyte of memory.
 
 Records are written first: each is a real page whose long paragraphs are replaced by others, so that mark-up is real and
 twins are few.  Both then read the archive, extract, judge by Gopher's rules, remove near-duplicates (14 bands of 8 rows
