@@ -174,7 +174,10 @@ def test_nothing_to_work_on_is_named(shell: Shell, shop: Path) -> None:
     }
     for line, sentence in lines.items():
         assert sentence in refused(shell(*line, "--out", "new"))
-    for line, sentence in {("chat", "empty"): "holds no model", ("report", "empty"): "no finished stage"}.items():
+    for line, sentence in {
+        ("chat", "empty"): "holds no model",
+        ("report", "empty"): "is neither a corpus nor a run",
+    }.items():
         assert sentence in refused(shell(*line))
     assert "holds no manifest.json" in refused(shell("lineage", "empty"))
     assert left_behind(shop) == []
