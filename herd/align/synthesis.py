@@ -197,16 +197,17 @@ def _repeat_a_word(sentence: str, chance: random.Random) -> str:
 
 
 def _readings(config: SynthesisConfig, bank: Sequence[_Page]) -> Iterator[_Draft]:
-    """Questions about facts between many pages, more often between more of them, answered without a tool."""
+    """Questions about a fact between pages, answered without a tool; of lengths whose logarithms are evenly spread.
+
+    Short texts are cheap and teach what is asked for and how the answer begins, long ones teach to reach back.
+    """
     texts = [f"{page.heading}\n{page.sentence} {page.rest}".strip() for page in bank]
     for number in range(config.readings if texts else 0):
         chance = random_from(config.seed, "synthesis", "reading", number)
-        characters = round(chance.triangular(0, config.reading, config.reading))
-        text, asked = long_text(texts, characters, chance)
-        messages: list[Message] = []
-        for question, answer in asked:
-            said = question if messages else f"{_with_paragraphs(text, chance)}\n\n{question}"
-            messages += [{"role": "user", "content": said}, {"role": "assistant", "content": answer}]
+        characters = round(config.reading ** chance.uniform(0.7, 1.0))
+        text, question, answer = long_text(texts, characters, chance)
+        asked = f"{_with_paragraphs(text, chance)}\n\n{question}"
+        messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
         yield _Draft(messages, [], f"reading-{number}", "reading", "reading")
 
 

@@ -1,6 +1,6 @@
-"""Long texts with facts in them, and questions about all of these: practice in reading far back (paper, section 4.3.4).
+"""Long texts with facts in them, and a question about one: practice in reading far back (paper, section 4.3.4).
 
-    text, asked = long_text(texts, 5000, random_from(7, "reading"))      # asked: pairs of question and answer
+    text, question, answer = long_text(texts, 5000, random_from(7, "reading"))
 
 Places, wordings and numbers are others than those of the needle that is measured (``herd/evaluate/needle.py``).
 """
@@ -10,38 +10,30 @@ from collections.abc import Sequence
 
 from herd.tasks.phrasings import FACTS, PLACES, SORTS, THINGS
 
-_MOST_FACTS = 6
+_MOST_FACTS = 5
 _MOST_PLACES = 3
 _PLAIN_FACTS = 0.25
-_QUESTIONS = (
-    "What is the {subject}?",
-    "What is the {subject}? Answer with the number.",
-    "Tell me the {subject}.",
-    "What does the text give as the {subject}?",
-    "And the {subject}?",
-)
+_QUESTIONS = ("What is the {subject}?", "What is the {subject}? Answer with the number.", "Tell me the {subject}.")
 _ENDS = (0, 2, 3, 5, 6, 8, 9)
 """Last digits of the numbers; those that the measurement hides have the others."""
 
 
-def long_text(texts: Sequence[str], characters: int, chance: random.Random) -> tuple[str, list[tuple[str, str]]]:
-    """Texts of about so many characters with facts between them; and a question with its answer about each fact.
+def long_text(texts: Sequence[str], characters: int, chance: random.Random) -> tuple[str, str, str]:
+    """Texts of about so many characters with facts between them; a question about one of these; and its answer.
 
-    The answer is the whole sentence: in saying it again, a small model finds its place and so the number.  Reading is
-    dear and asking is cheap: hence several questions about one text.  Few places make facts that resemble each other.
+    The answer is the whole sentence: in saying it again, a small model finds its place and so the number.  Few places
+    make facts that resemble each other.
     """
     places = chance.sample(PLACES, _MOST_PLACES)
     drawn = [_subject(chance.choice(places), chance) for _ in range(chance.randint(1, _MOST_FACTS))]
-    subjects = list(dict.fromkeys(drawn))
-    facts = [f"The {subject} is {_number(chance)}." for subject in subjects]
+    facts = {subject: f"The {subject} is {_number(chance)}." for subject in drawn}
     pieces: list[str] = []
     while sum(map(len, pieces)) < characters:
         pieces.append(chance.choice(texts))
-    for fact in facts:
+    for fact in facts.values():
         pieces.insert(chance.randint(0, len(pieces)), fact)
-    questions = [chance.choice(_QUESTIONS).format(subject=subject) for subject in subjects]
     text = "".join(piece + chance.choice(("\n", "\n\n")) for piece in pieces).rstrip()
-    return text, list(zip(questions, facts, strict=True))
+    return text, chance.choice(_QUESTIONS).format(subject=drawn[0]), facts[drawn[0]]
 
 
 def _subject(place: str, chance: random.Random) -> str:

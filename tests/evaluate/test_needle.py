@@ -65,11 +65,10 @@ def test_the_practice_shares_nothing_with_the_measurement(engine: Engine) -> Non
     measured = prompts(engine, _TEXTS, _GRID, False)
     hidden = [engine.tokenizer.decode(prompt.ids).rpartition("\n\n")[2] for prompt in measured]
     for number in range(40):
-        text, asked = long_text(_TEXTS, 2000, random.Random(number))
-        for question, answer in asked:
-            assert text.count(answer) == 1
-            assert answer.removeprefix("The ").partition(" is ")[0] in question
-        whole = "\n\n".join([text, *(question for question, _ in asked)])
+        text, question, answer = long_text(_TEXTS, 2000, random.Random(number))
+        whole = f"{text}\n\n{question}"
+        assert text.count(answer) == 1
+        assert answer.removeprefix("The ").partition(" is ")[0] in question
         assert not any(sentence in whole for sentence in hidden)
         assert not any(prompt.number in whole for prompt in measured)
 
