@@ -191,9 +191,7 @@ def _wording(material: Material, chance: random.Random, kind: str) -> str:
 
 
 def aside(material: Material, chance: random.Random) -> str:
-    """A run of words as one would write a sentence, or a question about one of them, which no page explains."""
-    if chance.random() < 0.5:
-        return str(chance.choice(material.wordings["lookup"])).format(name=chance.choice(material.words))
+    """A run of words that mean nothing, as one would write a sentence."""
     return _capital(" ".join(chance.choices(material.words, k=chance.randint(2, 8)))) + chance.choice((".", "?", ":"))
 
 
