@@ -43,7 +43,7 @@ class SynthesisConfig(Config):
     seed: int = 7
     tasks: int = Field(default=6000, gt=0, description="training tasks to solve, at most, in the kinds' proportions")
     swapped: float = Field(default=1.0, ge=0, le=8, description="swapped pages for every task that reads a page")
-    tangled: float = Field(default=0.3, ge=0, le=1, description="of the swapped pages, whose sentence repeats a word")
+    tangled: float = Field(default=0.4, ge=0, le=1, description="of the swapped pages, whose sentence repeats a word")
     joined: float = Field(default=0.1, ge=0, le=1, description="conversations of several turns for every dialogue")
     turns: int = Field(default=3, ge=2, description="turns of a joined conversation, at most")
     stumbling: float = Field(default=0.1, ge=0, le=1, description="of the dialogues with code, first with a slip in it")
@@ -163,12 +163,13 @@ def swap(
 ) -> tuple[Task, Callable[[str], str]]:
     """The task about an invented name whose page says what other pages say, and the search that finds that page.
 
-    A share ``tangled`` of these sentences repeats a word: who copies must know behind which of the two it stands.
+    A share ``tangled`` of these sentences repeats a word of its own or of the name: who copies must know behind which
+    of the two it stands.
     """
     shell, said, more = chance.choice(bank), chance.choice(bank), chance.choice(bank)
-    if chance.random() < tangled:
-        said = replace(said, sentence=_repeat_a_word(said.sentence, chance))
     name = _invent(bank, chance)
+    if chance.random() < tangled:
+        said = replace(said, sentence=_repeat_a_word(said.sentence, name.rpartition(".")[2], chance))
     heading = shell.heading.replace(shell.name, name)
     rest = f" {more.rest}" if more.rest else ""
     page = f"{heading}\n{said.sentence}{rest}"
@@ -187,12 +188,12 @@ def swap(
     ), lambda query: page if query.strip() == name else NO_RESULTS
 
 
-def _repeat_a_word(sentence: str, chance: random.Random) -> str:
-    """The sentence with another of its words in the place of one, the first and the last apart."""
+def _repeat_a_word(sentence: str, leaf: str, chance: random.Random) -> str:
+    """The sentence with another of its words, or the ``leaf`` of a name, in the place of one in its middle."""
     words = sentence.split(" ")
     if len(words) > 4:
         place, other = chance.sample(range(1, len(words) - 1), 2)
-        words[place] = words[other]
+        words[place] = chance.choice((words[other], leaf, f"`{leaf}`"))
     return " ".join(words)
 
 

@@ -98,13 +98,15 @@ def test_swapped_pages_put_other_sentences_under_invented_names(made: Path) -> N
         name = heading.removesuffix("(*args)")
         assert name in user
         sentence = body[: body.index(".") + 1]
-        assert any(set(sentence.split()) <= set(said.split()) for said in PAGES.values())
+        leaf = name.rpartition(".")[2]
+        own = set(sentence.split()) - {leaf, f"`{leaf}`"}
+        assert any(own <= set(said.split()) for said in PAGES.values())
         tangled.append(sentence not in PAGES.values())
         if row["kind"] == "lookup":
             assert row["messages"][-1]["content"] == sentence
         else:
             assert re.search(r"\d+", row["messages"][-1]["content"]).group() == str(sentence.count("e"))
-    assert 0 < sum(tangled) < len(tangled) / 2
+    assert 0 < sum(tangled) < len(tangled)
     invented = [row["messages"][2]["content"].partition("(")[0] for row in swapped]
     assert sum(name not in PAGES for name in invented) > len(invented) / 2
 
@@ -139,7 +141,7 @@ def test_a_page_may_stand_in_the_question_itself(made: Path) -> None:
 
 def test_no_kept_dialogue_holds_a_reference_answer(made: Path) -> None:
     kept, rejects = (list(read_jsonl(made / name)) for name in ("dialogues.jsonl", "rejects.jsonl"))
-    assert not any("Recursively delete" in str(row["messages"]) for row in kept)
+    assert not any("Recursively delete a directory tree" in str(row["messages"]) for row in kept)
     leaks = [row for row in rejects if row["reason"] == "a reference answer of the evaluation"]
     assert any("Recursively delete" in str(row["messages"]) for row in leaks)
     assert read_json(made / "stats.json")["rejected"]["a reference answer of the evaluation"] == len(leaks)
